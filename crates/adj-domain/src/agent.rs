@@ -1,0 +1,107 @@
+//! Who works, with what, and where: the definition a session starts from.
+
+use crate::{
+    id::{RunId, StepId},
+    model::{ModelRef, ToolSpec},
+};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// How far an agent's commands may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SandboxMode {
+    ReadOnly,
+    WorkspaceWrite,
+    DangerFullAccess,
+}
+
+impl SandboxMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read-only",
+            Self::WorkspaceWrite => "workspace-write",
+            Self::DangerFullAccess => "danger-full-access",
+        }
+    }
+}
+
+impl fmt::Display for SandboxMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for SandboxMode {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::ReadOnly, Self::WorkspaceWrite, Self::DangerFullAccess]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| format!("\"{text}\" is not a sandbox mode (read-only, workspace-write, danger-full-access)"))
+    }
+}
+
+/// One versioned part of a system prompt. The prompt is the parts in order, and never changes during a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptPart {
+    /// `agent`, `environment`, `instructions:AGENTS.md`, `skill:NAME`.
+    pub name: String,
+    pub version: String,
+    pub text: String,
+}
+
+/// What an agent is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentDefinition {
+    pub name: String,
+    /// `planner`, `researcher`, `builder`, `specialist`, `agent`.
+    pub role: String,
+    pub model: ModelRef,
+    #[serde(default)]
+    pub effort: Option<String>,
+    pub tools: Vec<ToolSpec>,
+    pub max_output_tokens: u32,
+    /// Model requests in one turn before it is ended.
+    pub max_steps: u32,
+    pub context_window_tokens: u64,
+}
+
+/// Where a session works.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WorkspaceSpec {
+    /// The user's own folder.
+    Direct { path: String },
+    /// A private tree that starts at a commit of a repository.
+    Private {
+        repository: String,
+        commit: String,
+        name: String,
+    },
+}
+
+/// Everything a session starts from; never changes afterwards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionSpec {
+    pub agent: AgentDefinition,
+    pub system: Vec<PromptPart>,
+    pub workspace: WorkspaceSpec,
+    pub sandbox: SandboxMode,
+    /// The run and step that this session is part of.
+    #[serde(default)]
+    pub run: Option<(RunId, StepId)>,
+    #[serde(default)]
+    pub title: Option<String>,
+}
+
+impl SessionSpec {
+    /// Returns the whole system prompt.
+    pub fn system_prompt(&self) -> String {
+        self.system
+            .iter()
+            .map(|part| part.text.trim_end())
+            .collect::<Vec<_>>()
+            .join("\n\n")
+    }
+}

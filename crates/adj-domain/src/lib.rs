@@ -1,0 +1,38 @@
+//! What exists and how it may change: ids, events, states, decisions.
+//!
+//! Must not know: I/O, async, clocks, HTTP, SQL, or any vendor.
+//! Start at [`SessionEvent`] and [`Session`]: the first is what happened, the second is its fold.
+
+pub mod agent;
+pub mod blueprint;
+pub mod chain;
+pub mod content;
+pub mod event;
+pub mod id;
+pub mod model;
+pub mod run;
+pub mod run_event;
+pub mod session;
+pub mod session_event;
+pub mod tool;
+
+pub use agent::{AgentDefinition, PromptPart, SandboxMode, SessionSpec, WorkspaceSpec};
+pub use blueprint::{Blueprint, BlueprintError, Specialist};
+pub use chain::{ChainBreak, ChainHash, ChainVerifier};
+pub use content::{Content, Item};
+pub use event::{Event, EventBody, NewEvent, PendingInput, Seq};
+pub use id::{BlobHash, EventId, IdError, LogId, RunId, SessionId, StepId};
+pub use model::{
+    AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, StopReason, ToolSpec,
+    Usage,
+};
+pub use run::{Run, RunState, Step, StepState};
+pub use run_event::{
+    CoreAgent, GateSpec, GateSubject, Receipt, RunEvent, RunLimits, RunOutcome, RunSpec, StepKind, StepOutcome,
+};
+pub use session::{IllegalEvent, OpenRequest, Session, Status, ToolCall, ToolState};
+pub use session_event::{IdleReason, PromptRecord, RequestResult, SessionEvent};
+pub use tool::{ToolOutcome, ToolRequest, Verdict};
+
+/// A moment, in UTC; events carry it with millisecond precision.
+pub use jiff::Timestamp;

@@ -1,0 +1,428 @@
+//! A session as its log tells it: one function folds the events, live and in replay.
+
+use crate::{
+    agent::SessionSpec,
+    content::{Content, Item},
+    event::Seq,
+    id::{EventId, SessionId},
+    model::{Purpose, StopReason, Usage},
+    session_event::{IdleReason, RequestResult, SessionEvent},
+    tool::Verdict,
+};
+use serde_json::Value;
+
+/// What a session is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    Idle {
+        /// `None` before the first turn.
+        reason: Option<IdleReason>,
+    },
+    Running,
+}
+
+/// A model request that was asked for and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRequest {
+    pub id: EventId,
+    pub purpose: Purpose,
+}
+
+/// How far a tool call has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolState {
+    Asked,
+    Decided(Verdict),
+    Started,
+    Answered,
+}
+
+/// A tool call of the step under way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    pub id: EventId,
+    pub name: String,
+    pub input: Value,
+    pub raw_input: Option<String>,
+    pub state: ToolState,
+    answer: Option<Item>,
+}
+
+/// A session, folded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    pub id: SessionId,
+    pub spec: SessionSpec,
+    pub head: Seq,
+    pub status: Status,
+    /// Turns begun.
+    pub turn: u32,
+    /// Requests made in this turn.
+    pub step: u32,
+    /// The conversation as the next request will carry it. Results of the step under way are not in it yet.
+    pub items: Vec<Item>,
+    pub usage: Usage,
+    /// What the vendor last counted as this conversation's size, and how many bytes of items came since.
+    pub context_tokens: u64,
+    pub bytes_since_count: u64,
+    pub request: Option<OpenRequest>,
+    pub calls: Vec<ToolCall>,
+    pub interrupted: bool,
+    pub output_schema: Option<Value>,
+    pub output_rejections: u32,
+    /// How the last whole answer of this turn stopped.
+    pub last_stop: Option<StopReason>,
+    /// The text of the last message, kept across turns.
+    pub last_message: Option<String>,
+    pub model_requests: u64,
+    pub tool_calls: u64,
+}
+
+/// An event that cannot follow what came before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} ({event}) cannot happen here: {why}")]
+pub struct IllegalEvent {
+    pub seq: Seq,
+    pub event: &'static str,
+    pub why: &'static str,
+}
+
+impl Session {
+    /// Starts the fold with the first event of a log.
+    pub fn created(id: SessionId, spec: SessionSpec) -> Self {
+        Self {
+            id,
+            spec,
+            head: 1,
+            status: Status::Idle { reason: None },
+            turn: 0,
+            step: 0,
+            items: Vec::new(),
+            usage: Usage::default(),
+            context_tokens: 0,
+            bytes_since_count: 0,
+            request: None,
+            calls: Vec::new(),
+            interrupted: false,
+            output_schema: None,
+            output_rejections: 0,
+            last_stop: None,
+            last_message: None,
+            model_requests: 0,
+            tool_calls: 0,
+        }
+    }
+
+    /// Folds a whole log.
+    pub fn replay(
+        id: &SessionId,
+        events: impl IntoIterator<Item = (EventId, SessionEvent)>,
+    ) -> Result<Option<Self>, IllegalEvent> {
+        let mut events = events.into_iter();
+        let mut session = match events.next() {
+            None => return Ok(None),
+            Some((_, SessionEvent::Created { spec })) => Self::created(id.clone(), *spec),
+            Some((_, event)) => return Err(illegal(1, &event, "a log starts with session.created")),
+        };
+        for (id, event) in events {
+            session.apply(&id, &event)?;
+        }
+        Ok(Some(session))
+    }
+
+    pub fn is_idle(&self) -> bool {
+        matches!(self.status, Status::Idle { .. })
+    }
+
+    /// An estimate of what the next request will hold.
+    pub fn estimated_context_tokens(&self) -> u64 {
+        self.context_tokens + self.bytes_since_count / 4
+    }
+
+    /// Whether every call of the step under way has its answer.
+    pub fn calls_answered(&self) -> bool {
+        self.calls.iter().all(|call| call.state == ToolState::Answered)
+    }
+
+    /// The only place where a session changes.
+    pub fn apply(&mut self, id: &EventId, event: &SessionEvent) -> Result<(), IllegalEvent> {
+        let seq = self.head + 1;
+        let refuse = |why| Err(illegal(seq, event, why));
+        let running = self.status == Status::Running;
+        match event {
+            SessionEvent::Created { .. } => return refuse("the session exists already"),
+            SessionEvent::StatusRunning { turn } => {
+                if running {
+                    return refuse("the session is running already");
+                }
+                if *turn != self.turn + 1 {
+                    return refuse("turns are numbered without gaps");
+                }
+                self.status = Status::Running;
+                self.turn = *turn;
+                self.step = 0;
+                self.interrupted = false;
+                self.output_schema = None;
+                self.output_rejections = 0;
+                self.last_stop = None;
+            }
+            SessionEvent::UserMessage { content, output_schema } => {
+                if !running {
+                    return refuse("a message is taken up within a turn");
+                }
+                if self.request.is_some() || !self.calls.is_empty() {
+                    return refuse("a message is taken up between steps");
+                }
+                if output_schema.is_some() {
+                    self.output_schema.clone_from(output_schema);
+                    self.output_rejections = 0;
+                }
+                self.push(Item::User {
+                    content: content.clone(),
+                });
+            }
+            SessionEvent::UserInterrupt => {
+                if !running {
+                    return refuse("only a turn can be interrupted");
+                }
+                self.interrupted = true;
+            }
+            SessionEvent::ModelRequestStarted { step, purpose, .. } => {
+                if !running {
+                    return refuse("a request belongs to a turn");
+                }
+                if self.request.is_some() {
+                    return refuse("a request is open already");
+                }
+                if !self.calls.is_empty() {
+                    return refuse("tool calls are still open");
+                }
+                if *step != self.step {
+                    return refuse("steps are numbered without gaps");
+                }
+                self.step += 1;
+                self.model_requests += 1;
+                self.request = Some(OpenRequest {
+                    id: id.clone(),
+                    purpose: *purpose,
+                });
+            }
+            SessionEvent::ModelRequestEnded {
+                model_request_start_id,
+                result,
+            } => {
+                if self
+                    .request
+                    .as_ref()
+                    .is_none_or(|open| open.id != *model_request_start_id)
+                {
+                    return refuse("no such request is open");
+                }
+                let purpose = self.request.take().map(|open| open.purpose);
+                match result {
+                    RequestResult::Answered { model_usage, stop, .. } => {
+                        self.usage = self.usage.plus(*model_usage);
+                        if purpose == Some(Purpose::Step) {
+                            self.context_tokens = model_usage.total_tokens();
+                            self.bytes_since_count = 0;
+                            self.last_stop = Some(stop.clone());
+                        }
+                    }
+                    RequestResult::Failed { .. } => {}
+                    // Asked again under the same number, as if it had never been sent.
+                    RequestResult::Abandoned => self.step -= 1,
+                }
+            }
+            SessionEvent::AgentMessage { content } => {
+                if self.request.is_none() {
+                    return refuse("an agent speaks only in answer to a request");
+                }
+                let text = Content::join_text(content);
+                self.last_message = Some(text.clone());
+                self.push(Item::Assistant { text });
+            }
+            SessionEvent::AgentThinking { vendor, model, payload } => {
+                if self.request.is_none() {
+                    return refuse("an agent thinks only in answer to a request");
+                }
+                self.push(Item::Reasoning {
+                    vendor: vendor.clone(),
+                    model: model.clone(),
+                    payload: payload.clone(),
+                });
+            }
+            SessionEvent::AgentToolUse {
+                name, input, raw_input, ..
+            } => {
+                if self.request.is_none() {
+                    return refuse("a tool is called only in answer to a request");
+                }
+                self.tool_calls += 1;
+                let shown = raw_input.clone().map_or_else(|| input.clone(), Value::String);
+                self.push(Item::ToolCall {
+                    id: id.clone(),
+                    name: name.clone(),
+                    input: shown,
+                });
+                self.calls.push(ToolCall {
+                    id: id.clone(),
+                    name: name.clone(),
+                    input: input.clone(),
+                    raw_input: raw_input.clone(),
+                    state: ToolState::Asked,
+                    answer: None,
+                });
+            }
+            SessionEvent::PolicyDecided {
+                tool_use_id, verdict, ..
+            } => match self.call(tool_use_id) {
+                Some(call) if call.state == ToolState::Asked => call.state = ToolState::Decided(*verdict),
+                _ => return refuse("policy decides once on each call that was asked for"),
+            },
+            SessionEvent::ToolStarted { tool_use_id } => match self.call(tool_use_id) {
+                Some(call) if call.state == ToolState::Decided(Verdict::Allow) => call.state = ToolState::Started,
+                _ => return refuse("a call starts once, after it was allowed"),
+            },
+            SessionEvent::AgentToolResult {
+                tool_use_id,
+                content,
+                is_error,
+                ..
+            } => {
+                if self.request.is_some() {
+                    return refuse("results come after the answer is whole");
+                }
+                let answer = Item::ToolResult {
+                    call: tool_use_id.clone(),
+                    content: content.clone(),
+                    is_error: *is_error,
+                };
+                match self.call(tool_use_id) {
+                    Some(call) if call.state != ToolState::Answered => {
+                        call.state = ToolState::Answered;
+                        call.answer = Some(answer);
+                    }
+                    _ => return refuse("a call is answered once"),
+                }
+                self.settle_calls();
+            }
+            SessionEvent::OutputRejected { errors } => {
+                if !running || self.output_schema.is_none() {
+                    return refuse("no answer was asked for in a schema");
+                }
+                self.output_rejections += 1;
+                self.push(Item::User {
+                    content: vec![Content::text(rejection(errors))],
+                });
+            }
+            SessionEvent::ContextCompacted { summary, .. } => {
+                if !running || self.request.is_some() || !self.calls.is_empty() {
+                    return refuse("the context is compacted between steps");
+                }
+                self.compact(summary);
+            }
+            SessionEvent::StatusIdle { stop_reason } => {
+                if !running {
+                    return refuse("the session is idle already");
+                }
+                if self.request.is_some() || !self.calls.is_empty() {
+                    return refuse("nothing may be under way when a session goes idle");
+                }
+                self.status = Status::Idle {
+                    reason: Some(stop_reason.clone()),
+                };
+            }
+            SessionEvent::Error { .. }
+            | SessionEvent::UsageReported { .. }
+            | SessionEvent::Resumed
+            | SessionEvent::WorkspaceSnapshotted { .. } => {}
+        }
+        self.head = seq;
+        Ok(())
+    }
+
+    fn call(&mut self, id: &EventId) -> Option<&mut ToolCall> {
+        self.calls.iter_mut().find(|call| call.id == *id)
+    }
+
+    fn push(&mut self, item: Item) {
+        self.bytes_since_count += serde_json::to_string(&item).map_or(0, |json| json.len() as u64);
+        self.items.push(item);
+    }
+
+    /// Once all calls have answers, they enter the conversation in the order of the calls, not of the answers: so the
+    /// next request is the same whichever tool was faster.
+    fn settle_calls(&mut self) {
+        if self.calls_answered() {
+            for call in std::mem::take(&mut self.calls) {
+                self.push(call.answer.expect("an answered call has its answer"));
+            }
+        }
+    }
+
+    /// Keeps what people said last in full, and the summary in place of everything else.
+    fn compact(&mut self, summary: &str) {
+        let mut items = std::mem::take(&mut self.items);
+        let asked = items.iter().rposition(|item| matches!(item, Item::User { .. }));
+        let last_asked = asked.map(|index| items.swap_remove(index));
+        self.context_tokens = 0;
+        self.bytes_since_count = 0;
+        let note = format!("Summary of the conversation so far:\n\n{summary}");
+        match last_asked {
+            Some(Item::User { mut content }) => {
+                content.insert(0, Content::text(note));
+                self.push(Item::User { content });
+            }
+            _ => self.push(Item::User {
+                content: vec![Content::text(note)],
+            }),
+        }
+    }
+}
+
+/// What a model is told when its answer does not fit.
+fn rejection(errors: &[String]) -> String {
+    let mut text = String::from("Your answer does not fit the required JSON Schema:\n");
+    for error in errors {
+        text.push_str("- ");
+        text.push_str(error);
+        text.push('\n');
+    }
+    text.push_str("Answer again with nothing but one JSON value that fits.");
+    text
+}
+
+fn illegal(seq: Seq, event: &SessionEvent, why: &'static str) -> IllegalEvent {
+    IllegalEvent {
+        seq,
+        event: event.name(),
+        why,
+    }
+}
+
+impl SessionEvent {
+    /// Returns the wire name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "session.created",
+            Self::StatusRunning { .. } => "session.status_running",
+            Self::UserMessage { .. } => "user.message",
+            Self::UserInterrupt => "user.interrupt",
+            Self::ModelRequestStarted { .. } => "span.model_request_start",
+            Self::ModelRequestEnded { .. } => "span.model_request_end",
+            Self::AgentMessage { .. } => "agent.message",
+            Self::AgentThinking { .. } => "agent.thinking",
+            Self::AgentToolUse { .. } => "agent.tool_use",
+            Self::PolicyDecided { .. } => "policy.decided",
+            Self::ToolStarted { .. } => "tool.started",
+            Self::AgentToolResult { .. } => "agent.tool_result",
+            Self::OutputRejected { .. } => "turn.output_rejected",
+            Self::ContextCompacted { .. } => "agent.thread_context_compacted",
+            Self::Error { .. } => "session.error",
+            Self::UsageReported { .. } => "session.usage",
+            Self::StatusIdle { .. } => "session.status_idle",
+            Self::Resumed => "session.resumed",
+            Self::WorkspaceSnapshotted { .. } => "workspace.snapshotted",
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What happens in a session, in the past tense, with the names that are stored.
+
+use crate::{
+    agent::SessionSpec,
+    content::Content,
+    id::{BlobHash, EventId},
+    model::{FailureKind, ModelRef, Purpose, StopReason, Usage},
+    tool::Verdict,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One entry of a session's log. New fields get a default; a stored name never changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum SessionEvent {
+    #[serde(rename = "session.created")]
+    Created { spec: Box<SessionSpec> },
+
+    #[serde(rename = "session.status_running")]
+    StatusRunning { turn: u32 },
+
+    /// A queued message, taken up. The event has the id that the message got when it was queued.
+    #[serde(rename = "user.message")]
+    UserMessage {
+        content: Vec<Content>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output_schema: Option<Value>,
+    },
+
+    /// Somebody asked the turn to end after the step it is in.
+    #[serde(rename = "user.interrupt")]
+    UserInterrupt,
+
+    #[serde(rename = "span.model_request_start")]
+    ModelRequestStarted {
+        turn: u32,
+        step: u32,
+        purpose: Purpose,
+        model: ModelRef,
+        prompt: PromptRecord,
+    },
+
+    #[serde(rename = "span.model_request_end")]
+    ModelRequestEnded {
+        model_request_start_id: EventId,
+        result: RequestResult,
+    },
+
+    #[serde(rename = "agent.message")]
+    AgentMessage { content: Vec<Content> },
+
+    /// The vendor's opaque record of reasoning, carried back to the same vendor.
+    #[serde(rename = "agent.thinking")]
+    AgentThinking {
+        vendor: String,
+        model: String,
+        payload: Value,
+    },
+
+    /// `raw_input` is set, and `input` null, where the model's arguments were not JSON; such a call never runs.
+    #[serde(rename = "agent.tool_use")]
+    AgentToolUse {
+        name: String,
+        input: Value,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raw_input: Option<String>,
+        vendor_call_id: String,
+    },
+
+    #[serde(rename = "policy.decided")]
+    PolicyDecided {
+        tool_use_id: EventId,
+        verdict: Verdict,
+        layer: String,
+        rule: String,
+    },
+
+    /// The intent: from here on the call may have happened. Its effect id is `tool_use_id`.
+    #[serde(rename = "tool.started")]
+    ToolStarted { tool_use_id: EventId },
+
+    #[serde(rename = "agent.tool_result")]
+    AgentToolResult {
+        tool_use_id: EventId,
+        content: Vec<Content>,
+        is_error: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i32>,
+        #[serde(default)]
+        duration_ms: u64,
+        /// The whole output, where `content` is a cut of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        full_output: Option<BlobHash>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changed: Vec<String>,
+    },
+
+    /// The final answer did not fit its schema; the model is told so, once.
+    #[serde(rename = "turn.output_rejected")]
+    OutputRejected { errors: Vec<String> },
+
+    #[serde(rename = "agent.thread_context_compacted")]
+    ContextCompacted {
+        summary: String,
+        tokens_before: u64,
+        items_dropped: u64,
+    },
+
+    #[serde(rename = "session.error")]
+    Error { kind: FailureKind, message: String },
+
+    #[serde(rename = "session.usage")]
+    UsageReported { usage: Usage },
+
+    #[serde(rename = "session.status_idle")]
+    StatusIdle { stop_reason: IdleReason },
+
+    /// A new holder has taken the session over, in the middle of a turn.
+    #[serde(rename = "session.resumed")]
+    Resumed,
+
+    #[serde(rename = "workspace.snapshotted")]
+    WorkspaceSnapshotted {
+        commit: String,
+        tree: String,
+        ref_name: String,
+        changed: Vec<String>,
+    },
+}
+
+/// Which prompt a request carried: it can be rebuilt from the log, and this hash tells whether it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptRecord {
+    /// BLAKE3 of the neutral request's JSON (system, tools, items, schema).
+    pub hash: BlobHash,
+    pub items: u64,
+    /// Four bytes of JSON are counted as one token.
+    pub estimated_tokens: u64,
+}
+
+/// How a model request ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum RequestResult {
+    Answered {
+        model: String,
+        stop: StopReason,
+        model_usage: Usage,
+        attempts: u32,
+        latency_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_token_ms: Option<u64>,
+    },
+    Failed {
+        kind: FailureKind,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        http_status: Option<u16>,
+        attempts: u32,
+        latency_ms: u64,
+    },
+    /// The process died or was told to stop before the answer was whole; nothing of it was used.
+    Abandoned,
+}
+
+/// Why a session rests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum IdleReason {
+    EndTurn,
+    /// Asked for by `user.interrupt`.
+    Interrupted,
+    /// The model could not be reached or refused, also after the gateway's retries.
+    RetriesExhausted,
+    Refusal,
+    /// The answer was cut at the output limit.
+    MaxTokens,
+    /// The turn took as many steps as the agent may.
+    StepLimit,
+    /// The final answer did not fit its schema, twice.
+    OutputInvalid {
+        errors: Vec<String>,
+    },
+}
