@@ -32,6 +32,8 @@ pub struct RunSpec {
     pub core: Vec<CoreAgent>,
     pub limits: RunLimits,
     pub model: ModelRef,
+    #[serde(default)]
+    pub effort: Option<String>,
     pub sandbox: SandboxMode,
 }
 

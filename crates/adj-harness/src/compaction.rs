@@ -16,28 +16,53 @@ pub(crate) fn is_due(session: &Session) -> bool {
     session.estimated_context_tokens() > room - room / 10 && session.items.len() > 2
 }
 
-/// The conversation as far as it fits into half of the window, newest part, followed by the wish for a summary.
+/// The newest part of the conversation that fits into half of the window, followed by the wish for a summary.
+///
+/// Very long texts are shortened first, so that one of them cannot push out everything else.
 pub(crate) fn items(session: &Session) -> Vec<Item> {
-    let room_bytes = session.spec.agent.context_window_tokens.saturating_mul(2);
-    let mut kept = session.items.len();
+    let room_bytes = usize::try_from(session.spec.agent.context_window_tokens.saturating_mul(2)).unwrap_or(usize::MAX);
+    let mut items: Vec<Item> = session
+        .items
+        .iter()
+        .map(|item| shortened(item, room_bytes / 8))
+        .collect();
     let mut bytes = 0;
-    let mut cut = kept;
-    while kept > 0 {
-        kept -= 1;
-        bytes += serde_json::to_string(&session.items[kept]).map_or(0, |json| json.len() as u64);
-        if bytes > room_bytes {
+    let mut cut = items.len();
+    for index in (0..items.len()).rev() {
+        bytes += serde_json::to_string(&items[index]).map_or(0, |json| json.len());
+        // The newest step is there in any case: a summary without it would be about nothing.
+        if bytes > room_bytes && cut < items.len() {
             break;
         }
         // Only where nobody's call is parted from its result may the conversation begin.
-        if matches!(session.items[kept], Item::User { .. }) || starts_step(&session.items, kept) {
-            cut = kept;
+        if matches!(items[index], Item::User { .. }) || starts_step(&items, index) {
+            cut = index;
         }
     }
-    let mut items = session.items[cut..].to_vec();
+    let mut items = items.split_off(cut);
     items.push(Item::User {
         content: vec![Content::text(ASK)],
     });
     items
+}
+
+fn shortened(item: &Item, longest: usize) -> Item {
+    let mut item = item.clone();
+    if let Item::ToolResult { content, .. } | Item::User { content } = &mut item {
+        for block in content {
+            if let Content::Text { text } = block
+                && text.len() > longest
+            {
+                let head = &text[..text.floor_char_boundary(longest / 2)];
+                let tail = &text[text.ceil_char_boundary(text.len() - longest / 2)..];
+                *text = format!(
+                    "{head}\n[{} bytes left out]\n{tail}",
+                    text.len() - head.len() - tail.len()
+                );
+            }
+        }
+    }
+    item
 }
 
 fn starts_step(items: &[Item], index: usize) -> bool {

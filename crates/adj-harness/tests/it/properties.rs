@@ -1,0 +1,91 @@
+//! Whatever happens in whatever order: the log stays legal, and its fold is the live state.
+
+use crate::world::{World, call, spec};
+use adj_domain::{AnswerBlock, FailureKind, Session, StopReason};
+use adj_harness::{Effect, Input};
+use proptest::prelude::*;
+use serde_json::json;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Queue,
+    Wake,
+    Say,
+    Calls(u8),
+    FinishTool(u8),
+    Fail,
+    Interrupt,
+    /// The process dies: whatever is under way is forgotten, and a new holder folds the log.
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        Just(Step::Queue),
+        Just(Step::Wake),
+        Just(Step::Say),
+        (1u8..4).prop_map(Step::Calls),
+        any::<u8>().prop_map(Step::FinishTool),
+        Just(Step::Fail),
+        Just(Step::Interrupt),
+        Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+fn play(world: &mut World, step: &Step) {
+    let tools = world
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::RunTool { .. }))
+        .count();
+    match step {
+        Step::Queue => world.queue("go on", None),
+        Step::Wake if world.session().is_idle() => world.give(Input::Wake),
+        Step::Say if world.model_calls() > 0 => world.say("said"),
+        Step::Calls(count) if world.model_calls() > 0 => {
+            let calls: Vec<AnswerBlock> = (0..*count).map(|n| call("bash", json!({"n": n}))).collect();
+            world.answer(calls, StopReason::ToolUse);
+        }
+        Step::FinishTool(which) if tools > 0 => {
+            let turned = usize::from(*which) % world.effects.len();
+            world.effects.rotate_left(turned);
+            world.finish_tool("ok");
+        }
+        Step::Fail if world.model_calls() > 0 => world.fail(FailureKind::Server),
+        Step::Interrupt => world.give(Input::Interrupt),
+        Step::Crash => {
+            let folded = Session::replay(&world.session().id.clone(), world.events.clone())
+                .unwrap()
+                .unwrap();
+            assert_eq!(&folded, world.session(), "the fold of the log is the live state");
+            world.effects.clear();
+            world.session = Some(folded);
+            if !world.session().is_idle() {
+                world.give(Input::Recovered);
+            }
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_folds_to_the_live_state(steps in steps()) {
+        let mut world = World::new(spec());
+        for step in &steps {
+            play(&mut world, step);
+            // Running means that something is under way, and idle that nothing is.
+            prop_assert_eq!(world.session().is_idle(), world.effects.is_empty());
+        }
+        let folded = Session::replay(&world.session().id.clone(), world.events.clone()).unwrap().unwrap();
+        prop_assert_eq!(&folded, world.session());
+        // Each call that was started is started once, and each message is taken up once.
+        let mut seen = std::collections::BTreeSet::new();
+        for (id, _) in &world.events {
+            prop_assert!(seen.insert(id.clone()), "the id {} stands twice", id);
+        }
+    }
+}
