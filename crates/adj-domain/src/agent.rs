@@ -74,11 +74,7 @@ pub enum WorkspaceSpec {
     /// The user's own folder.
     Direct { path: String },
     /// A private tree that starts at a commit of a repository.
-    Private {
-        repository: String,
-        commit: String,
-        name: String,
-    },
+    Private { repository: String, commit: String, name: String },
 }
 
 /// Everything a session starts from; never changes afterwards.
@@ -98,10 +94,6 @@ pub struct SessionSpec {
 impl SessionSpec {
     /// Returns the whole system prompt.
     pub fn system_prompt(&self) -> String {
-        self.system
-            .iter()
-            .map(|part| part.text.trim_end())
-            .collect::<Vec<_>>()
-            .join("\n\n")
+        self.system.iter().map(|part| part.text.trim_end()).collect::<Vec<_>>().join("\n\n")
     }
 }

@@ -68,25 +68,16 @@ impl TryFrom<Draft> for Blueprint {
         }
         for specialist in &draft.specialists {
             if let Some(on) = specialist.depends_on.iter().find(|on| !names.contains(on)) {
-                return Err(BlueprintError::UnknownDependency {
-                    step: specialist.id.clone(),
-                    on: on.clone(),
-                });
+                return Err(BlueprintError::UnknownDependency { step: specialist.id.clone(), on: on.clone() });
             }
         }
-        Ok(Self {
-            summary: draft.summary,
-            specialists: in_order(draft.specialists)?,
-        })
+        Ok(Self { summary: draft.summary, specialists: in_order(draft.specialists)? })
     }
 }
 
 impl From<Blueprint> for Draft {
     fn from(blueprint: Blueprint) -> Self {
-        Self {
-            summary: blueprint.summary,
-            specialists: blueprint.specialists,
-        }
+        Self { summary: blueprint.summary, specialists: blueprint.specialists }
     }
 }
 
@@ -95,19 +86,14 @@ fn in_order(mut waiting: Vec<Specialist>) -> Result<Vec<Specialist>, BlueprintEr
     let mut done = BTreeSet::new();
     let mut ordered = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
-        match waiting
-            .iter()
-            .position(|specialist| specialist.depends_on.iter().all(|on| done.contains(on)))
-        {
+        match waiting.iter().position(|specialist| specialist.depends_on.iter().all(|on| done.contains(on))) {
             Some(index) => {
                 let specialist = waiting.remove(index);
                 done.insert(specialist.id.clone());
                 ordered.push(specialist);
             }
             None => {
-                return Err(BlueprintError::Cycle(
-                    waiting.into_iter().map(|specialist| specialist.id).collect(),
-                ));
+                return Err(BlueprintError::Cycle(waiting.into_iter().map(|specialist| specialist.id).collect()));
             }
         }
     }
@@ -116,11 +102,7 @@ fn in_order(mut waiting: Vec<Specialist>) -> Result<Vec<Specialist>, BlueprintEr
 
 impl Blueprint {
     pub fn new(summary: impl Into<String>, specialists: Vec<Specialist>) -> Result<Self, BlueprintError> {
-        Draft {
-            summary: summary.into(),
-            specialists,
-        }
-        .try_into()
+        Draft { summary: summary.into(), specialists }.try_into()
     }
 
     pub fn summary(&self) -> &str {
@@ -195,16 +177,10 @@ mod tests {
         let cases = [
             (format!("[{},{}]", one("b", r#""a""#), one("a", "")), Ok("a b")),
             (format!("[{},{}]", one("a", ""), one("b", "")), Ok("a b")),
-            (
-                format!("[{},{}]", one("a", r#""b""#), one("b", r#""a""#)),
-                Err("wait for each other: a, b"),
-            ),
+            (format!("[{},{}]", one("a", r#""b""#), one("b", r#""a""#)), Err("wait for each other: a, b")),
             (format!("[{}]", one("a", r#""a""#)), Err("wait for each other: a")),
             (format!("[{}]", one("a", r#""z""#)), Err("\"z\", which does not exist")),
-            (
-                format!("[{},{}]", one("a", ""), one("a", "")),
-                Err("two specialists are called \"a\""),
-            ),
+            (format!("[{},{}]", one("a", ""), one("a", "")), Err("two specialists are called \"a\"")),
             (format!("[{}]", one("builder", "")), Err("belongs to the squad itself")),
             (format!("[{}]", one("../x", "")), Err("is not a step name")),
             ("[]".to_owned(), Err("no specialists")),
@@ -213,10 +189,7 @@ mod tests {
             let found = parse(&format!(r#"{{"specialists":{specialists}}}"#));
             match expected {
                 Ok(order) => assert_eq!(found.map(|ids| ids.join(" ")), Ok(order.to_owned()), "{specialists}"),
-                Err(part) => assert!(
-                    found.as_ref().is_err_and(|e| e.contains(part)),
-                    "{specialists}: {found:?}"
-                ),
+                Err(part) => assert!(found.as_ref().is_err_and(|e| e.contains(part)), "{specialists}: {found:?}"),
             }
         }
     }

@@ -66,19 +66,9 @@ pub enum ChainBreak {
     #[error("{log}: event {expected} is missing (event {found} follows event {})", expected - 1)]
     Missing { log: LogId, expected: u64, found: u64 },
     #[error("{log}: event {seq} is not what was written (hash {found}, expected {expected})")]
-    Changed {
-        log: LogId,
-        seq: u64,
-        expected: ChainHash,
-        found: ChainHash,
-    },
+    Changed { log: LogId, seq: u64, expected: ChainHash, found: ChainHash },
     #[error("{log}: event {seq} has epoch {epoch}, after epoch {before}")]
-    EpochWentBack {
-        log: LogId,
-        seq: u64,
-        epoch: u64,
-        before: u64,
-    },
+    EpochWentBack { log: LogId, seq: u64, epoch: u64, before: u64 },
     #[error("{log}: the log ends at event {found}, its head says {expected}")]
     TailMissing { log: LogId, expected: u64, found: u64 },
 }
@@ -95,22 +85,13 @@ pub struct ChainVerifier {
 impl ChainVerifier {
     pub fn new(log: LogId) -> Self {
         let hash = ChainHash::start(&log);
-        Self {
-            log,
-            seq: 0,
-            epoch: 0,
-            hash,
-        }
+        Self { log, seq: 0, epoch: 0, hash }
     }
 
     pub fn check(&mut self, event: &Event) -> Result<(), ChainBreak> {
         let expected = self.seq + 1;
         if event.seq != expected {
-            return Err(ChainBreak::Missing {
-                log: self.log.clone(),
-                expected,
-                found: event.seq,
-            });
+            return Err(ChainBreak::Missing { log: self.log.clone(), expected, found: event.seq });
         }
         let hash = event.chained_to(self.hash);
         if hash != event.hash {
@@ -138,11 +119,7 @@ impl ChainVerifier {
         if self.seq == head {
             Ok(())
         } else {
-            Err(ChainBreak::TailMissing {
-                log: self.log,
-                expected: head,
-                found: self.seq,
-            })
+            Err(ChainBreak::TailMissing { log: self.log, expected: head, found: self.seq })
         }
     }
 }

@@ -40,18 +40,10 @@ pub enum Item {
     Assistant { text: String },
     /// A vendor's own record of its reasoning, handed back unread to the vendor and model that made it and to nobody else.
     #[serde(rename = "reasoning")]
-    Reasoning {
-        vendor: String,
-        model: String,
-        payload: Value,
-    },
+    Reasoning { vendor: String, model: String, payload: Value },
     /// `id` is our own; a vendor's id is never sent back, so that a conversation can move from one vendor to another.
     #[serde(rename = "tool_call")]
     ToolCall { id: EventId, name: String, input: Value },
     #[serde(rename = "tool_result")]
-    ToolResult {
-        call: EventId,
-        content: Vec<Content>,
-        is_error: bool,
-    },
+    ToolResult { call: EventId, content: Vec<Content>, is_error: bool },
 }

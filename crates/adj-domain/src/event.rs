@@ -32,16 +32,8 @@ pub trait EventBody: Serialize {
         Self: Sized,
     {
         let value = serde_json::to_value(&self).expect("an event body is a JSON object with string keys");
-        let kind = value
-            .get("type")
-            .and_then(Value::as_str)
-            .expect("every event body has a type")
-            .to_owned();
-        NewEvent {
-            id,
-            kind,
-            body: value.to_string(),
-        }
+        let kind = value.get("type").and_then(Value::as_str).expect("every event body has a type").to_owned();
+        NewEvent { id, kind, body: value.to_string() }
     }
 }
 

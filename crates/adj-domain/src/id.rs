@@ -17,11 +17,7 @@ const ALPHABET: &[u8; 30] = b"0123456789bcdfghjkmnpqrstvwxyz";
 const LENGTH: usize = 20;
 
 fn encode(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(LENGTH)
-        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
-        .collect()
+    bytes.iter().take(LENGTH).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }
 
 fn derive(prefix: &str, parts: &[&str]) -> String {
@@ -35,9 +31,7 @@ fn derive(prefix: &str, parts: &[&str]) -> String {
 
 fn is_word(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 macro_rules! id {
@@ -151,11 +145,7 @@ impl From<RunId> for LogId {
 impl TryFrom<String> for LogId {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
-        if text.starts_with("run_") {
-            text.parse().map(Self::Run)
-        } else {
-            text.parse().map(Self::Session)
-        }
+        if text.starts_with("run_") { text.parse().map(Self::Run) } else { text.parse().map(Self::Session) }
     }
 }
 
@@ -197,11 +187,7 @@ impl TryFrom<String> for StepId {
         if starts_well && is_word(&text, 40) {
             Ok(Self(text))
         } else {
-            Err(IdError {
-                what: "step name",
-                expected: "1 to 40 of A-Z a-z 0-9 _ -, first a letter or digit",
-                text,
-            })
+            Err(IdError { what: "step name", expected: "1 to 40 of A-Z a-z 0-9 _ -, first a letter or digit", text })
         }
     }
 }
@@ -243,18 +229,10 @@ impl From<BlobHash> for String {
 impl TryFrom<String> for BlobHash {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
-        if text.len() == 64
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        {
+        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
             Ok(Self(text))
         } else {
-            Err(IdError {
-                what: "blob hash",
-                expected: "64 lower-case hexadecimal digits",
-                text,
-            })
+            Err(IdError { what: "blob hash", expected: "64 lower-case hexadecimal digits", text })
         }
     }
 }

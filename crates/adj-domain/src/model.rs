@@ -22,10 +22,9 @@ impl FromStr for ModelRef {
     fn from_str(text: &str) -> Result<Self, ModelRefError> {
         match text.split_once('/') {
             // A model's own name may hold slashes (`openrouter/meta/llama`); the vendor's may not.
-            Some((vendor, name)) if is_name(vendor) && is_name(name) && !vendor.contains(':') => Ok(Self {
-                vendor: vendor.to_owned(),
-                name: name.to_owned(),
-            }),
+            Some((vendor, name)) if is_name(vendor) && is_name(name) && !vendor.contains(':') => {
+                Ok(Self { vendor: vendor.to_owned(), name: name.to_owned() })
+            }
             _ => Err(ModelRefError(text.to_owned())),
         }
     }
@@ -92,9 +91,7 @@ impl Usage {
 
     /// Everything the model read.
     pub fn context_tokens(self) -> u64 {
-        self.input_tokens
-            .saturating_add(self.cache_read_tokens)
-            .saturating_add(self.cache_write_tokens)
+        self.input_tokens.saturating_add(self.cache_read_tokens).saturating_add(self.cache_write_tokens)
     }
 
     pub fn total_tokens(self) -> u64 {

@@ -49,14 +49,7 @@ pub struct Step {
 
 impl Step {
     fn new() -> Self {
-        Self {
-            session: None,
-            turns: BTreeMap::new(),
-            usage: Usage::default(),
-            base: None,
-            result: None,
-            gate: None,
-        }
+        Self { session: None, turns: BTreeMap::new(), usage: Usage::default(), base: None, result: None, gate: None }
     }
 
     /// The output of a turn, once it is completed.
@@ -78,23 +71,14 @@ impl Step {
     /// The receipt for the newest result, once there is one.
     pub fn receipt(&self) -> Option<&Receipt> {
         let result = self.result.as_ref()?;
-        self.gate
-            .as_ref()
-            .filter(|(attempt, _)| *attempt == result.attempt)
-            .and_then(|(_, receipt)| receipt.as_ref())
+        self.gate.as_ref().filter(|(attempt, _)| *attempt == result.attempt).and_then(|(_, receipt)| receipt.as_ref())
     }
 
     /// The number of the newest attempt; 0 before the first.
     pub fn attempts(&self) -> u32 {
         self.turns
             .keys()
-            .filter_map(|kind| {
-                if let StepKind::Build(attempt) = kind {
-                    Some(*attempt)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|kind| if let StepKind::Build(attempt) = kind { Some(*attempt) } else { None })
             .max()
             .unwrap_or(0)
     }
@@ -133,11 +117,7 @@ pub struct Run {
 impl Run {
     /// Starts the fold with the first event of a log.
     pub fn created(id: RunId, spec: RunSpec) -> Self {
-        let steps = spec
-            .core
-            .iter()
-            .map(|agent| (agent.step.clone(), Step::new()))
-            .collect();
+        let steps = spec.core.iter().map(|agent| (agent.step.clone(), Step::new())).collect();
         Self {
             id,
             spec,
@@ -170,17 +150,11 @@ impl Run {
     }
 
     pub fn usage(&self) -> Usage {
-        self.steps
-            .values()
-            .fold(Usage::default(), |sum, step| sum.plus(step.usage))
+        self.steps.values().fold(Usage::default(), |sum, step| sum.plus(step.usage))
     }
 
     pub fn specialist(&self, step: &StepId) -> Option<&Specialist> {
-        self.blueprint
-            .as_ref()?
-            .specialists()
-            .iter()
-            .find(|specialist| specialist.id == *step)
+        self.blueprint.as_ref()?.specialists().iter().find(|specialist| specialist.id == *step)
     }
 
     pub fn is_finished(&self) -> bool {
@@ -209,12 +183,7 @@ impl Run {
                 step.session = Some(session.clone());
                 step.turns.insert(*kind, StepState::Started);
             }
-            RunEvent::TurnFinished {
-                step,
-                kind,
-                outcome,
-                usage,
-            } => {
+            RunEvent::TurnFinished { step, kind, outcome, usage } => {
                 let Some(step) = self.steps.get_mut(step) else {
                     return refuse("no such step");
                 };
@@ -257,14 +226,7 @@ impl Run {
                 Some(step) if step.base.is_none() => step.base = Some(commit.clone()),
                 _ => return refuse("a step gets its base once"),
             },
-            RunEvent::ResultCommitted {
-                step,
-                attempt,
-                commit,
-                tree,
-                changed,
-                ..
-            } => {
+            RunEvent::ResultCommitted { step, attempt, commit, tree, changed, .. } => {
                 let Some(step) = self.steps.get_mut(step) else {
                     return refuse("no such step");
                 };
@@ -326,11 +288,7 @@ impl Run {
 }
 
 fn illegal(seq: Seq, event: &RunEvent, why: &'static str) -> IllegalEvent {
-    IllegalEvent {
-        seq,
-        event: event.name(),
-        why,
-    }
+    IllegalEvent { seq, event: event.name(), why }
 }
 
 impl RunEvent {

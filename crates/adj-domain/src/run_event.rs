@@ -56,11 +56,7 @@ pub struct RunLimits {
 
 impl Default for RunLimits {
     fn default() -> Self {
-        Self {
-            max_specialists: 8,
-            concurrency: 4,
-            attempts: 2,
-        }
+        Self { max_specialists: 8, concurrency: 4, attempts: 2 }
     }
 }
 
@@ -155,27 +151,13 @@ pub enum RunEvent {
 
     /// The intent: the session gets this turn. The message's id is derived from run, step and kind, so that it is sent once.
     #[serde(rename = "run.turn_started")]
-    TurnStarted {
-        step: StepId,
-        kind: StepKind,
-        session: SessionId,
-    },
+    TurnStarted { step: StepId, kind: StepKind, session: SessionId },
     #[serde(rename = "run.turn_finished")]
-    TurnFinished {
-        step: StepId,
-        kind: StepKind,
-        outcome: StepOutcome,
-        usage: Usage,
-    },
+    TurnFinished { step: StepId, kind: StepKind, outcome: StepOutcome, usage: Usage },
 
     /// One step's output became part of another's input.
     #[serde(rename = "run.handed_off")]
-    HandedOff {
-        from: StepId,
-        to: StepId,
-        hash: BlobHash,
-        bytes: u64,
-    },
+    HandedOff { from: StepId, to: StepId, hash: BlobHash, bytes: u64 },
 
     #[serde(rename = "run.blueprint_accepted")]
     BlueprintAccepted { blueprint: Blueprint },
@@ -187,21 +169,10 @@ pub enum RunEvent {
     BasePrepared { step: StepId, commit: String },
 
     #[serde(rename = "run.result_committed")]
-    ResultCommitted {
-        step: StepId,
-        attempt: u32,
-        commit: String,
-        tree: String,
-        ref_name: String,
-        changed: Vec<String>,
-    },
+    ResultCommitted { step: StepId, attempt: u32, commit: String, tree: String, ref_name: String, changed: Vec<String> },
 
     #[serde(rename = "run.gate_started")]
-    GateStarted {
-        subject: GateSubject,
-        commit: String,
-        command: String,
-    },
+    GateStarted { subject: GateSubject, commit: String, command: String },
     #[serde(rename = "run.gate_finished")]
     GateFinished { subject: GateSubject, receipt: Receipt },
 
@@ -242,12 +213,10 @@ pub enum RunOutcome {
     /// The work did not pass; it stays on the branches that `run.work_kept` names.
     GateFailed {
         subject: GateSubject,
-        kept: Option<String>,
     },
     Conflicted {
         step: StepId,
         paths: Vec<String>,
-        kept: Option<String>,
     },
     BlueprintInvalid {
         errors: Vec<String>,
@@ -255,11 +224,9 @@ pub enum RunOutcome {
     StepFailed {
         step: StepId,
         why: String,
-        kept: Option<String>,
     },
     /// All checks passed, but the target branch could not be moved.
     NotLanded {
         why: String,
-        kept: Option<String>,
     },
 }

@@ -177,9 +177,7 @@ impl Session {
                     self.output_schema.clone_from(output_schema);
                     self.output_rejections = 0;
                 }
-                self.push(Item::User {
-                    content: content.clone(),
-                });
+                self.push(Item::User { content: content.clone() });
             }
             SessionEvent::UserInterrupt => {
                 if !running {
@@ -202,20 +200,10 @@ impl Session {
                 }
                 self.step += 1;
                 self.model_requests += 1;
-                self.request = Some(OpenRequest {
-                    id: id.clone(),
-                    purpose: *purpose,
-                });
+                self.request = Some(OpenRequest { id: id.clone(), purpose: *purpose });
             }
-            SessionEvent::ModelRequestEnded {
-                model_request_start_id,
-                result,
-            } => {
-                if self
-                    .request
-                    .as_ref()
-                    .is_none_or(|open| open.id != *model_request_start_id)
-                {
+            SessionEvent::ModelRequestEnded { model_request_start_id, result } => {
+                if self.request.as_ref().is_none_or(|open| open.id != *model_request_start_id) {
                     return refuse("no such request is open");
                 }
                 let purpose = self.request.take().map(|open| open.purpose);
@@ -245,25 +233,15 @@ impl Session {
                 if self.request.is_none() {
                     return refuse("an agent thinks only in answer to a request");
                 }
-                self.push(Item::Reasoning {
-                    vendor: vendor.clone(),
-                    model: model.clone(),
-                    payload: payload.clone(),
-                });
+                self.push(Item::Reasoning { vendor: vendor.clone(), model: model.clone(), payload: payload.clone() });
             }
-            SessionEvent::AgentToolUse {
-                name, input, raw_input, ..
-            } => {
+            SessionEvent::AgentToolUse { name, input, raw_input, .. } => {
                 if self.request.is_none() {
                     return refuse("a tool is called only in answer to a request");
                 }
                 self.tool_calls += 1;
                 let shown = raw_input.clone().map_or_else(|| input.clone(), Value::String);
-                self.push(Item::ToolCall {
-                    id: id.clone(),
-                    name: name.clone(),
-                    input: shown,
-                });
+                self.push(Item::ToolCall { id: id.clone(), name: name.clone(), input: shown });
                 self.calls.push(ToolCall {
                     id: id.clone(),
                     name: name.clone(),
@@ -273,9 +251,7 @@ impl Session {
                     answer: None,
                 });
             }
-            SessionEvent::PolicyDecided {
-                tool_use_id, verdict, ..
-            } => match self.call(tool_use_id) {
+            SessionEvent::PolicyDecided { tool_use_id, verdict, .. } => match self.call(tool_use_id) {
                 Some(call) if call.state == ToolState::Asked => call.state = ToolState::Decided(*verdict),
                 _ => return refuse("policy decides once on each call that was asked for"),
             },
@@ -283,20 +259,12 @@ impl Session {
                 Some(call) if call.state == ToolState::Decided(Verdict::Allow) => call.state = ToolState::Started,
                 _ => return refuse("a call starts once, after it was allowed"),
             },
-            SessionEvent::AgentToolResult {
-                tool_use_id,
-                content,
-                is_error,
-                ..
-            } => {
+            SessionEvent::AgentToolResult { tool_use_id, content, is_error, .. } => {
                 if self.request.is_some() {
                     return refuse("results come after the answer is whole");
                 }
-                let answer = Item::ToolResult {
-                    call: tool_use_id.clone(),
-                    content: content.clone(),
-                    is_error: *is_error,
-                };
+                let answer =
+                    Item::ToolResult { call: tool_use_id.clone(), content: content.clone(), is_error: *is_error };
                 match self.call(tool_use_id) {
                     Some(call) if call.state != ToolState::Answered => {
                         call.state = ToolState::Answered;
@@ -311,9 +279,7 @@ impl Session {
                     return refuse("no answer was asked for in a schema");
                 }
                 self.output_rejections += 1;
-                self.push(Item::User {
-                    content: vec![Content::text(rejection(errors))],
-                });
+                self.push(Item::User { content: vec![Content::text(rejection(errors))] });
             }
             SessionEvent::ContextCompacted { summary, .. } => {
                 if !running || self.request.is_some() || !self.calls.is_empty() {
@@ -328,14 +294,9 @@ impl Session {
                 if self.request.is_some() || !self.calls.is_empty() {
                     return refuse("nothing may be under way when a session goes idle");
                 }
-                self.status = Status::Idle {
-                    reason: Some(stop_reason.clone()),
-                };
+                self.status = Status::Idle { reason: Some(stop_reason.clone()) };
             }
-            SessionEvent::Error { .. }
-            | SessionEvent::UsageReported { .. }
-            | SessionEvent::Resumed
-            | SessionEvent::WorkspaceSnapshotted { .. } => {}
+            SessionEvent::Error { .. } | SessionEvent::UsageReported { .. } | SessionEvent::Resumed => {}
         }
         self.head = seq;
         Ok(())
@@ -373,9 +334,7 @@ impl Session {
                 content.insert(0, Content::text(note));
                 self.push(Item::User { content });
             }
-            _ => self.push(Item::User {
-                content: vec![Content::text(note)],
-            }),
+            _ => self.push(Item::User { content: vec![Content::text(note)] }),
         }
     }
 }
@@ -393,11 +352,7 @@ fn rejection(errors: &[String]) -> String {
 }
 
 fn illegal(seq: Seq, event: &SessionEvent, why: &'static str) -> IllegalEvent {
-    IllegalEvent {
-        seq,
-        event: event.name(),
-        why,
-    }
+    IllegalEvent { seq, event: event.name(), why }
 }
 
 impl SessionEvent {
@@ -422,7 +377,6 @@ impl SessionEvent {
             Self::UsageReported { .. } => "session.usage",
             Self::StatusIdle { .. } => "session.status_idle",
             Self::Resumed => "session.resumed",
-            Self::WorkspaceSnapshotted { .. } => "workspace.snapshotted",
         }
     }
 }

@@ -33,30 +33,17 @@ pub enum SessionEvent {
     UserInterrupt,
 
     #[serde(rename = "span.model_request_start")]
-    ModelRequestStarted {
-        turn: u32,
-        step: u32,
-        purpose: Purpose,
-        model: ModelRef,
-        prompt: PromptRecord,
-    },
+    ModelRequestStarted { turn: u32, step: u32, purpose: Purpose, model: ModelRef, prompt: PromptRecord },
 
     #[serde(rename = "span.model_request_end")]
-    ModelRequestEnded {
-        model_request_start_id: EventId,
-        result: RequestResult,
-    },
+    ModelRequestEnded { model_request_start_id: EventId, result: RequestResult },
 
     #[serde(rename = "agent.message")]
     AgentMessage { content: Vec<Content> },
 
     /// The vendor's opaque record of reasoning, carried back to the same vendor.
     #[serde(rename = "agent.thinking")]
-    AgentThinking {
-        vendor: String,
-        model: String,
-        payload: Value,
-    },
+    AgentThinking { vendor: String, model: String, payload: Value },
 
     /// `raw_input` is set, and `input` null, where the model's arguments were not JSON; such a call never runs.
     #[serde(rename = "agent.tool_use")]
@@ -69,12 +56,7 @@ pub enum SessionEvent {
     },
 
     #[serde(rename = "policy.decided")]
-    PolicyDecided {
-        tool_use_id: EventId,
-        verdict: Verdict,
-        layer: String,
-        rule: String,
-    },
+    PolicyDecided { tool_use_id: EventId, verdict: Verdict, layer: String, rule: String },
 
     /// The intent: from here on the call may have happened. Its effect id is `tool_use_id`.
     #[serde(rename = "tool.started")]
@@ -101,11 +83,7 @@ pub enum SessionEvent {
     OutputRejected { errors: Vec<String> },
 
     #[serde(rename = "agent.thread_context_compacted")]
-    ContextCompacted {
-        summary: String,
-        tokens_before: u64,
-        items_dropped: u64,
-    },
+    ContextCompacted { summary: String, tokens_before: u64, items_dropped: u64 },
 
     #[serde(rename = "session.error")]
     Error { kind: FailureKind, message: String },
@@ -119,14 +97,6 @@ pub enum SessionEvent {
     /// A new holder has taken the session over, in the middle of a turn.
     #[serde(rename = "session.resumed")]
     Resumed,
-
-    #[serde(rename = "workspace.snapshotted")]
-    WorkspaceSnapshotted {
-        commit: String,
-        tree: String,
-        ref_name: String,
-        changed: Vec<String>,
-    },
 }
 
 /// Which prompt a request carried: it can be rebuilt from the log, and this hash tells whether it was.

@@ -30,11 +30,7 @@ pub struct ToolOutcome {
 
 impl ToolOutcome {
     pub fn error(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            is_error: true,
-            ..Self::default()
-        }
+        Self { text: text.into(), is_error: true, ..Self::default() }
     }
 }
 

@@ -9,9 +9,7 @@ const ASK: &str = "The conversation is about to exceed the context window. Write
 /// Whether the next request would come too near to the window.
 pub(crate) fn is_due(session: &Session) -> bool {
     let agent = &session.spec.agent;
-    let room = agent
-        .context_window_tokens
-        .saturating_sub(u64::from(agent.max_output_tokens));
+    let room = agent.context_window_tokens.saturating_sub(u64::from(agent.max_output_tokens));
     // A tenth stays free, because four bytes a token is only an estimate.
     session.estimated_context_tokens() > room - room / 10 && session.items.len() > 2
 }
@@ -21,11 +19,7 @@ pub(crate) fn is_due(session: &Session) -> bool {
 /// Very long texts are shortened first, so that one of them cannot push out everything else.
 pub(crate) fn items(session: &Session) -> Vec<Item> {
     let room_bytes = usize::try_from(session.spec.agent.context_window_tokens.saturating_mul(2)).unwrap_or(usize::MAX);
-    let mut items: Vec<Item> = session
-        .items
-        .iter()
-        .map(|item| shortened(item, room_bytes / 8))
-        .collect();
+    let mut items: Vec<Item> = session.items.iter().map(|item| shortened(item, room_bytes / 8)).collect();
     let mut bytes = 0;
     let mut cut = items.len();
     for index in (0..items.len()).rev() {
@@ -40,9 +34,7 @@ pub(crate) fn items(session: &Session) -> Vec<Item> {
         }
     }
     let mut items = items.split_off(cut);
-    items.push(Item::User {
-        content: vec![Content::text(ASK)],
-    });
+    items.push(Item::User { content: vec![Content::text(ASK)] });
     items
 }
 
@@ -55,10 +47,7 @@ fn shortened(item: &Item, longest: usize) -> Item {
             {
                 let head = &text[..text.floor_char_boundary(longest / 2)];
                 let tail = &text[text.ceil_char_boundary(text.len() - longest / 2)..];
-                *text = format!(
-                    "{head}\n[{} bytes left out]\n{tail}",
-                    text.len() - head.len() - tail.len()
-                );
+                *text = format!("{head}\n[{} bytes left out]\n{tail}", text.len() - head.len() - tail.len());
             }
         }
     }
@@ -66,9 +55,6 @@ fn shortened(item: &Item, longest: usize) -> Item {
 }
 
 fn starts_step(items: &[Item], index: usize) -> bool {
-    let begins = matches!(
-        items[index],
-        Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall { .. }
-    );
+    let begins = matches!(items[index], Item::Assistant { .. } | Item::Reasoning { .. } | Item::ToolCall { .. });
     begins && (index == 0 || matches!(items[index - 1], Item::ToolResult { .. } | Item::User { .. }))
 }

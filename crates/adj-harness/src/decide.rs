@@ -63,13 +63,7 @@ pub struct Decision {
 
 /// Decides what follows from `input`. No clock, no randomness, no I/O: the same arguments give the same decision.
 pub fn decide(session: Session, pending: &[PendingInput], input: Input) -> Decision {
-    let mut draft = Draft {
-        session,
-        pending,
-        events: Vec::new(),
-        takes: Vec::new(),
-        effects: Vec::new(),
-    };
+    let mut draft = Draft { session, pending, events: Vec::new(), takes: Vec::new(), effects: Vec::new() };
     match input {
         Input::Wake => {
             if draft.session.is_idle() && !pending.is_empty() {
@@ -84,18 +78,9 @@ pub fn decide(session: Session, pending: &[PendingInput], input: Input) -> Decis
         }
         Input::Answered { request, answer } => draft.answered(request, answer),
         Input::Failed { request, failure } => draft.failed(request, failure),
-        Input::ToolAnswered {
-            call,
-            outcome,
-            full_output,
-        } => draft.tool_answered(&call, outcome, full_output),
+        Input::ToolAnswered { call, outcome, full_output } => draft.tool_answered(&call, outcome, full_output),
     }
-    Decision {
-        session: draft.session,
-        events: draft.events,
-        takes: draft.takes,
-        effects: draft.effects,
-    }
+    Decision { session: draft.session, events: draft.events, takes: draft.takes, effects: draft.effects }
 }
 
 struct Draft<'a> {
@@ -115,16 +100,12 @@ impl Draft<'_> {
     }
 
     fn emit_as(&mut self, id: EventId, event: SessionEvent) {
-        self.session
-            .apply(&id, &event)
-            .expect("the loop decides only what the session's rules allow");
+        self.session.apply(&id, &event).expect("the loop decides only what the session's rules allow");
         self.events.push((id, event));
     }
 
     fn begin_turn(&mut self) {
-        self.emit(SessionEvent::StatusRunning {
-            turn: self.session.turn + 1,
-        });
+        self.emit(SessionEvent::StatusRunning { turn: self.session.turn + 1 });
         self.advance();
     }
 
@@ -143,11 +124,7 @@ impl Draft<'_> {
                 self.emit_as(input.id.clone(), SessionEvent::UserMessage { content, output_schema });
             }
         }
-        let purpose = if compaction::is_due(&self.session) {
-            Purpose::Compaction
-        } else {
-            Purpose::Step
-        };
+        let purpose = if compaction::is_due(&self.session) { Purpose::Compaction } else { Purpose::Step };
         self.ask(purpose);
     }
 
@@ -160,10 +137,7 @@ impl Draft<'_> {
             model: request.model.clone(),
             prompt: prompt_record(&request),
         });
-        self.effects.push(Effect::CallModel {
-            id,
-            request: Box::new(request),
-        });
+        self.effects.push(Effect::CallModel { id, request: Box::new(request) });
     }
 
     fn answered(&mut self, request: EventId, answer: ModelAnswer) {
@@ -180,63 +154,39 @@ impl Draft<'_> {
             match block.clone() {
                 AnswerBlock::Text { text: said } => {
                     text = Some(said.clone());
-                    self.emit(SessionEvent::AgentMessage {
-                        content: vec![Content::text(said)],
-                    });
+                    self.emit(SessionEvent::AgentMessage { content: vec![Content::text(said)] });
                 }
                 AnswerBlock::Reasoning { payload } => {
                     let (vendor, model) = (vendor.clone(), self.session.spec.agent.model.name.clone());
                     self.emit(SessionEvent::AgentThinking { vendor, model, payload });
                 }
-                AnswerBlock::ToolCall {
-                    vendor_call_id,
-                    name,
-                    input,
-                } => {
+                AnswerBlock::ToolCall { vendor_call_id, name, input } => {
                     let (input, raw_input) = match input {
                         Ok(input) => (input, None),
                         Err(raw) => (Value::Null, Some(raw)),
                     };
-                    self.emit(SessionEvent::AgentToolUse {
-                        name,
-                        input,
-                        raw_input,
-                        vendor_call_id,
-                    });
+                    self.emit(SessionEvent::AgentToolUse { name, input, raw_input, vendor_call_id });
                 }
             }
         }
         self.end_request(request, answered_result(answer));
-        if self.session.calls.is_empty() {
-            self.end_or_retry(stop, text)
-        } else {
-            self.start_calls(&stop)
-        }
+        if self.session.calls.is_empty() { self.end_or_retry(stop, text) } else { self.start_calls(&stop) }
     }
 
     fn end_request(&mut self, request: EventId, result: RequestResult) {
-        self.emit(SessionEvent::ModelRequestEnded {
-            model_request_start_id: request,
-            result,
-        });
+        self.emit(SessionEvent::ModelRequestEnded { model_request_start_id: request, result });
     }
 
     /// Judges every call of the answer and starts those that may run.
     fn start_calls(&mut self, stop: &StopReason) {
         for call in self.session.calls.clone() {
             if *stop == StopReason::MaxTokens {
-                self.refuse_call(
-                    &call.id,
-                    "the answer was cut at the output limit, so none of its calls was run",
-                );
+                self.refuse_call(&call.id, "the answer was cut at the output limit, so none of its calls was run");
                 continue;
             }
             if let Some(raw) = &call.raw_input {
                 let shown: String = raw.chars().take(200).collect();
-                self.refuse_call(
-                    &call.id,
-                    &format!("the arguments are not JSON, so the call was not run: {shown}"),
-                );
+                self.refuse_call(&call.id, &format!("the arguments are not JSON, so the call was not run: {shown}"));
                 continue;
             }
             let judgement = judge(&self.session.spec, &call.name);
@@ -251,18 +201,9 @@ impl Draft<'_> {
                 self.refuse_call(&call.id, &format!("not allowed: {rule}"));
                 continue;
             }
-            self.emit(SessionEvent::ToolStarted {
-                tool_use_id: call.id.clone(),
-            });
-            let request = ToolRequest {
-                name: call.name,
-                input: call.input,
-            };
-            self.effects.push(Effect::RunTool {
-                id: call.id,
-                request,
-                started_before: false,
-            });
+            self.emit(SessionEvent::ToolStarted { tool_use_id: call.id.clone() });
+            let request = ToolRequest { name: call.name, input: call.input };
+            self.effects.push(Effect::RunTool { id: call.id, request, started_before: false });
         }
         if self.session.calls.is_empty() {
             self.advance();
@@ -294,9 +235,7 @@ impl Draft<'_> {
         let checked = match check_output(&schema, text.as_deref().unwrap_or_default()) {
             Ok(checked) => checked,
             Err(error) => {
-                return self.finish(IdleReason::OutputInvalid {
-                    errors: vec![error.to_string()],
-                });
+                return self.finish(IdleReason::OutputInvalid { errors: vec![error.to_string()] });
             }
         };
         match checked {
@@ -318,21 +257,11 @@ impl Draft<'_> {
         let (tokens_before, items_dropped) = (self.session.estimated_context_tokens(), self.session.items.len() as u64);
         self.end_request(request, answered_result(answer));
         if summary.trim().is_empty() {
-            return self.fail(
-                FailureKind::ContextTooLong,
-                "the model gave no summary of a full context".to_owned(),
-            );
+            return self.fail(FailureKind::ContextTooLong, "the model gave no summary of a full context".to_owned());
         }
-        self.emit(SessionEvent::ContextCompacted {
-            summary,
-            tokens_before,
-            items_dropped,
-        });
+        self.emit(SessionEvent::ContextCompacted { summary, tokens_before, items_dropped });
         if compaction::is_due(&self.session) {
-            return self.fail(
-                FailureKind::ContextTooLong,
-                "the context is full also after its summary".to_owned(),
-            );
+            return self.fail(FailureKind::ContextTooLong, "the context is full also after its summary".to_owned());
         }
         self.advance();
     }
@@ -341,23 +270,10 @@ impl Draft<'_> {
         let Some(open) = self.session.request.clone().filter(|open| open.id == request) else {
             return;
         };
-        let ModelFailure {
-            kind,
-            message,
-            status,
-            attempts,
-            latency_ms,
-            ..
-        } = failure;
+        let ModelFailure { kind, message, status, attempts, latency_ms, .. } = failure;
         self.end_request(
             request,
-            RequestResult::Failed {
-                kind,
-                message: message.clone(),
-                http_status: status,
-                attempts,
-                latency_ms,
-            },
+            RequestResult::Failed { kind, message: message.clone(), http_status: status, attempts, latency_ms },
         );
         match kind {
             FailureKind::Cancelled => self.finish(IdleReason::Interrupted),
@@ -376,12 +292,7 @@ impl Draft<'_> {
 
     fn tool_answered(&mut self, call: &EventId, outcome: ToolOutcome, full_output: Option<BlobHash>) {
         // An answer that came twice, or after the step was given up, changes nothing.
-        if !self
-            .session
-            .calls
-            .iter()
-            .any(|known| known.id == *call && known.state == ToolState::Started)
-        {
+        if !self.session.calls.iter().any(|known| known.id == *call && known.state == ToolState::Started) {
             return;
         }
         self.emit(SessionEvent::AgentToolResult {
@@ -415,24 +326,15 @@ impl Draft<'_> {
         } else {
             for call in self.session.calls.clone() {
                 if call.state == ToolState::Started {
-                    let request = ToolRequest {
-                        name: call.name,
-                        input: call.input,
-                    };
-                    self.effects.push(Effect::RunTool {
-                        id: call.id,
-                        request,
-                        started_before: true,
-                    });
+                    let request = ToolRequest { name: call.name, input: call.input };
+                    self.effects.push(Effect::RunTool { id: call.id, request, started_before: true });
                 }
             }
         }
     }
 
     fn finish(&mut self, stop_reason: IdleReason) {
-        self.emit(SessionEvent::UsageReported {
-            usage: self.session.usage,
-        });
+        self.emit(SessionEvent::UsageReported { usage: self.session.usage });
         self.emit(SessionEvent::StatusIdle { stop_reason });
     }
 }

@@ -40,11 +40,7 @@ fn without_fence(text: &str) -> &str {
 
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 300;
-    if text.chars().count() <= LONGEST {
-        text.to_owned()
-    } else {
-        text.chars().take(LONGEST).chain(['…']).collect()
-    }
+    if text.chars().count() <= LONGEST { text.to_owned() } else { text.chars().take(LONGEST).chain(['…']).collect() }
 }
 
 #[cfg(test)]

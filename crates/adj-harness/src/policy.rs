@@ -20,17 +20,9 @@ pub fn judge(spec: &SessionSpec, tool: &str) -> Judgement {
     if writes && spec.sandbox == SandboxMode::ReadOnly {
         return deny("session", format!("sandbox read-only: \"{tool}\" changes files"));
     }
-    Judgement {
-        verdict: Verdict::Allow,
-        layer: "session",
-        rule: format!("sandbox {}", spec.sandbox),
-    }
+    Judgement { verdict: Verdict::Allow, layer: "session", rule: format!("sandbox {}", spec.sandbox) }
 }
 
 fn deny(layer: &'static str, rule: String) -> Judgement {
-    Judgement {
-        verdict: Verdict::Deny,
-        layer,
-        rule,
-    }
+    Judgement { verdict: Verdict::Deny, layer, rule }
 }

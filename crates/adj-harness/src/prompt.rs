@@ -29,16 +29,8 @@ pub struct Instructions {
 /// Puts the parts in their fixed order: what changes least comes first, so that vendors can cache it.
 pub fn assemble(role: &str, environment: &EnvironmentFacts, instructions: &[Instructions]) -> Vec<PromptPart> {
     let mut parts = vec![
-        PromptPart {
-            name: "agent".to_owned(),
-            version: VERSION.to_owned(),
-            text: agent_part(role),
-        },
-        PromptPart {
-            name: "environment".to_owned(),
-            version: VERSION.to_owned(),
-            text: environment_part(environment),
-        },
+        PromptPart { name: "agent".to_owned(), version: VERSION.to_owned(), text: agent_part(role) },
+        PromptPart { name: "environment".to_owned(), version: VERSION.to_owned(), text: environment_part(environment) },
     ];
     for file in instructions {
         let mut text = file.text.as_str();
@@ -52,11 +44,7 @@ pub fn assemble(role: &str, environment: &EnvironmentFacts, instructions: &[Inst
             file.path
         );
         let version = BlobHash::of(text.as_bytes()).as_str()[..12].to_owned();
-        parts.push(PromptPart {
-            name: format!("instructions:{}", file.path),
-            version,
-            text,
-        });
+        parts.push(PromptPart { name: format!("instructions:{}", file.path), version, text });
     }
     parts
 }
@@ -98,10 +86,7 @@ fn environment_part(facts: &EnvironmentFacts) -> String {
         }
         SandboxMode::DangerFullAccess => "Commands run without a sandbox, with the user's rights. Be careful.",
     };
-    let mut text = format!(
-        "# Environment\nPlatform: {}\nWorkspace: {}\n{reach}",
-        facts.platform, facts.workspace
-    );
+    let mut text = format!("# Environment\nPlatform: {}\nWorkspace: {}\n{reach}", facts.platform, facts.workspace);
     if let Some(check) = &facts.check {
         text.push_str("\nYour result will be judged by: ");
         text.push_str(check);

@@ -27,11 +27,7 @@ pub fn build_request(session: &Session, purpose: Purpose) -> ModelRequest {
         items,
         tools: agent.tools.clone(),
         max_output_tokens: agent.max_output_tokens,
-        output_schema: if purpose == Purpose::Step {
-            session.output_schema.clone()
-        } else {
-            None
-        },
+        output_schema: if purpose == Purpose::Step { session.output_schema.clone() } else { None },
         effort: agent.effort.clone(),
     }
 }

@@ -39,10 +39,7 @@ fn an_empty_queue_wakes_nobody() {
 #[test]
 fn tools_of_one_answer_run_side_by_side_and_are_all_answered_before_the_next_request() {
     let mut world = begun("work");
-    world.answer(
-        vec![call("bash", json!({"command": "a"})), call("write", json!({}))],
-        StopReason::ToolUse,
-    );
+    world.answer(vec![call("bash", json!({"command": "a"})), call("write", json!({}))], StopReason::ToolUse);
     assert_eq!(world.effects.len(), 2);
     world.finish_tool("first");
     assert_eq!(world.model_calls(), 0, "one call is still open");
@@ -56,15 +53,10 @@ fn tools_of_one_answer_run_side_by_side_and_are_all_answered_before_the_next_req
 fn results_enter_the_conversation_in_the_order_of_the_calls() {
     let ordered = |first: usize| {
         let mut world = begun("work");
-        world.answer(
-            vec![call("bash", json!({"n": 1})), call("bash", json!({"n": 2}))],
-            StopReason::ToolUse,
-        );
+        world.answer(vec![call("bash", json!({"n": 1})), call("bash", json!({"n": 2}))], StopReason::ToolUse);
         world.effects.rotate_left(first);
         for _ in 0..2 {
-            let Some(Effect::RunTool { request, .. }) = world.effects.first() else {
-                panic!()
-            };
+            let Some(Effect::RunTool { request, .. }) = world.effects.first() else { panic!() };
             let text = format!("result of {}", request.input);
             world.finish_tool(&text);
         }
@@ -76,24 +68,9 @@ fn results_enter_the_conversation_in_the_order_of_the_calls() {
 #[test]
 fn calls_that_may_not_run_are_answered_and_never_started() {
     let cases = [
-        (
-            call("rm", json!({})),
-            StopReason::ToolUse,
-            SandboxMode::WorkspaceWrite,
-            "no tool called",
-        ),
-        (
-            call("write", json!({})),
-            StopReason::ToolUse,
-            SandboxMode::ReadOnly,
-            "read-only",
-        ),
-        (
-            call("bash", json!({})),
-            StopReason::MaxTokens,
-            SandboxMode::WorkspaceWrite,
-            "cut at the output limit",
-        ),
+        (call("rm", json!({})), StopReason::ToolUse, SandboxMode::WorkspaceWrite, "no tool called"),
+        (call("write", json!({})), StopReason::ToolUse, SandboxMode::ReadOnly, "read-only"),
+        (call("bash", json!({})), StopReason::MaxTokens, SandboxMode::WorkspaceWrite, "cut at the output limit"),
         (
             AnswerBlock::ToolCall {
                 vendor_call_id: "x".to_owned(),
@@ -113,17 +90,10 @@ fn calls_that_may_not_run_are_answered_and_never_started() {
         world.answer(vec![block], stop);
         assert!(!world.story().contains("tool.started"), "{context}");
         let answered = world.events.iter().find_map(|(_, event)| match event {
-            SessionEvent::AgentToolResult {
-                content,
-                is_error: true,
-                ..
-            } => Some(format!("{content:?}")),
+            SessionEvent::AgentToolResult { content, is_error: true, .. } => Some(format!("{content:?}")),
             _ => None,
         });
-        assert!(
-            answered.as_ref().is_some_and(|text| text.contains(words)),
-            "{context}: {answered:?}"
-        );
+        assert!(answered.as_ref().is_some_and(|text| text.contains(words)), "{context}: {answered:?}");
         assert_eq!(world.model_calls(), 1, "the model is told: {context}");
     }
 }
@@ -135,13 +105,7 @@ fn a_message_during_a_turn_is_taken_up_between_two_steps() {
     world.queue("and be quick", None);
     world.finish_tool("ok");
     assert!(world.pending.is_empty());
-    assert!(
-        world
-            .story()
-            .ends_with("agent.tool_result user.message span.model_request_start"),
-        "{}",
-        world.story()
-    );
+    assert!(world.story().ends_with("agent.tool_result user.message span.model_request_start"), "{}", world.story());
 }
 
 #[test]
@@ -170,10 +134,7 @@ fn an_interrupt_lets_the_step_finish_and_starts_nothing_new() {
 
 #[test]
 fn turns_end_for_the_reason_that_ended_them() {
-    let cases = [
-        (StopReason::MaxTokens, IdleReason::MaxTokens),
-        (StopReason::Refusal, IdleReason::Refusal),
-    ];
+    let cases = [(StopReason::MaxTokens, IdleReason::MaxTokens), (StopReason::Refusal, IdleReason::Refusal)];
     for (stop, reason) in cases {
         let mut world = begun("work");
         world.answer(vec![AnswerBlock::Text { text: "…".to_owned() }], stop);
@@ -201,13 +162,7 @@ fn an_answer_that_does_not_fit_is_sent_back_once() {
     let cases: [(&[&str], IdleReason, usize); 3] = [
         (&[r#"{"n":1}"#], IdleReason::EndTurn, 0),
         (&["no", r#"{"n":1}"#], IdleReason::EndTurn, 1),
-        (
-            &["no", "{}"],
-            IdleReason::OutputInvalid {
-                errors: vec!["at /: \"n\" is a required property".to_owned()],
-            },
-            1,
-        ),
+        (&["no", "{}"], IdleReason::OutputInvalid { errors: vec!["at /: \"n\" is a required property".to_owned()] }, 1),
     ];
     for (answers, reason, sent_back) in cases {
         let mut world = World::new(spec());
@@ -217,11 +172,7 @@ fn an_answer_that_does_not_fit_is_sent_back_once() {
             world.say(answer);
         }
         assert_eq!(world.session().status, idle(reason), "{answers:?}");
-        assert_eq!(
-            world.story().matches("turn.output_rejected").count(),
-            sent_back,
-            "{answers:?}"
-        );
+        assert_eq!(world.story().matches("turn.output_rejected").count(), sent_back, "{answers:?}");
     }
 }
 
@@ -231,33 +182,16 @@ fn a_turn_that_was_left_is_taken_up_where_it_stands() {
     let mut world = begun("work");
     world.effects.clear();
     world.give(Input::Recovered);
-    assert!(
-        world
-            .story()
-            .ends_with("session.resumed span.model_request_end span.model_request_start")
-    );
+    assert!(world.story().ends_with("session.resumed span.model_request_end span.model_request_start"));
     assert_eq!(world.session().step, 1);
 
     // A started call is looked up, not started.
     let mut world = begun("work");
-    world.answer(
-        vec![call("bash", json!({})), call("bash", json!({}))],
-        StopReason::ToolUse,
-    );
+    world.answer(vec![call("bash", json!({})), call("bash", json!({}))], StopReason::ToolUse);
     world.finish_tool("one is done");
     world.effects.clear();
     world.give(Input::Recovered);
-    assert!(
-        matches!(
-            world.effects.as_slice(),
-            [Effect::RunTool {
-                started_before: true,
-                ..
-            }]
-        ),
-        "{:?}",
-        world.effects
-    );
+    assert!(matches!(world.effects.as_slice(), [Effect::RunTool { started_before: true, .. }]), "{:?}", world.effects);
 
     // Nothing is under way: nothing happens.
     let mut world = begun("work");
@@ -271,16 +205,10 @@ fn a_turn_that_was_left_is_taken_up_where_it_stands() {
 fn what_comes_twice_or_too_late_changes_nothing() {
     let mut world = begun("work");
     world.answer(vec![call("bash", json!({}))], StopReason::ToolUse);
-    let Some(Effect::RunTool { id, .. }) = world.effects.first() else {
-        panic!()
-    };
+    let Some(Effect::RunTool { id, .. }) = world.effects.first() else { panic!() };
     let (id, outcome) = (id.clone(), adj_domain::ToolOutcome::error("again"));
     world.finish_tool("ok");
     let story = world.story();
-    world.give(Input::ToolAnswered {
-        call: id,
-        outcome,
-        full_output: None,
-    });
+    world.give(Input::ToolAnswered { call: id, outcome, full_output: None });
     assert_eq!(world.story(), story);
 }

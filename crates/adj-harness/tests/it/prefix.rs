@@ -20,10 +20,7 @@ fn a_request_begins_with_the_bytes_of_the_one_before() {
     world.give(Input::Wake);
     let mut before = request(&world);
     for step in 0..8 {
-        world.answer(
-            vec![call("bash", json!({"command": step, "z": 1, "a": 2}))],
-            StopReason::ToolUse,
-        );
+        world.answer(vec![call("bash", json!({"command": step, "z": 1, "a": 2}))], StopReason::ToolUse);
         if step == 3 {
             world.queue("and one more thing", None);
         }

@@ -34,11 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn play(world: &mut World, step: &Step) {
-    let tools = world
-        .effects
-        .iter()
-        .filter(|effect| matches!(effect, Effect::RunTool { .. }))
-        .count();
+    let tools = world.effects.iter().filter(|effect| matches!(effect, Effect::RunTool { .. })).count();
     match step {
         Step::Queue => world.queue("go on", None),
         Step::Wake if world.session().is_idle() => world.give(Input::Wake),
@@ -55,9 +51,7 @@ fn play(world: &mut World, step: &Step) {
         Step::Fail if world.model_calls() > 0 => world.fail(FailureKind::Server),
         Step::Interrupt => world.give(Input::Interrupt),
         Step::Crash => {
-            let folded = Session::replay(&world.session().id.clone(), world.events.clone())
-                .unwrap()
-                .unwrap();
+            let folded = Session::replay(&world.session().id.clone(), world.events.clone()).unwrap().unwrap();
             assert_eq!(&folded, world.session(), "the fold of the log is the live state");
             world.effects.clear();
             world.session = Some(folded);

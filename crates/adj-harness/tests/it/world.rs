@@ -33,14 +33,8 @@ pub fn spec() -> SessionSpec {
             max_steps: 20,
             context_window_tokens: 100_000,
         },
-        system: vec![PromptPart {
-            name: "agent".to_owned(),
-            version: "1".to_owned(),
-            text: "You work.".to_owned(),
-        }],
-        workspace: WorkspaceSpec::Direct {
-            path: "/tmp/x".to_owned(),
-        },
+        system: vec![PromptPart { name: "agent".to_owned(), version: "1".to_owned(), text: "You work.".to_owned() }],
+        workspace: WorkspaceSpec::Direct { path: "/tmp/x".to_owned() },
         sandbox: SandboxMode::WorkspaceWrite,
         run: None,
         title: None,
@@ -50,9 +44,7 @@ pub fn spec() -> SessionSpec {
 impl World {
     pub fn new(spec: SessionSpec) -> Self {
         let id: SessionId = "sesn_test".parse().unwrap();
-        let created = SessionEvent::Created {
-            spec: Box::new(spec.clone()),
-        };
+        let created = SessionEvent::Created { spec: Box::new(spec.clone()) };
         Self {
             session: Some(Session::created(id, spec)),
             events: vec![("sevt_first".parse().unwrap(), created)],
@@ -69,10 +61,7 @@ impl World {
     pub fn queue(&mut self, text: &str, output_schema: Option<Value>) {
         self.messages += 1;
         let id = EventId::derive(&["message", &self.messages.to_string()]);
-        let input = Queued::Message {
-            content: vec![Content::text(text)],
-            output_schema,
-        };
+        let input = Queued::Message { content: vec![Content::text(text)], output_schema };
         self.pending.push(PendingInput { id, input });
     }
 
@@ -86,10 +75,7 @@ impl World {
         }
         assert_eq!(replayed, decision.session, "the live state is the folded state");
         for id in &decision.takes {
-            assert!(
-                decision.events.iter().any(|(event, _)| event == id),
-                "what is taken up is in the log"
-            );
+            assert!(decision.events.iter().any(|(event, _)| event == id), "what is taken up is in the log");
         }
         self.pending.retain(|input| !decision.takes.contains(&input.id));
         self.events.extend(decision.events);
@@ -99,21 +85,12 @@ impl World {
 
     /// The names of everything that happened, without the first event.
     pub fn story(&self) -> String {
-        self.events
-            .iter()
-            .skip(1)
-            .map(|(_, event)| event.name())
-            .collect::<Vec<_>>()
-            .join(" ")
+        self.events.iter().skip(1).map(|(_, event)| event.name()).collect::<Vec<_>>().join(" ")
     }
 
     pub fn answer(&mut self, blocks: Vec<AnswerBlock>, stop: StopReason) {
         let id = self.take_model_call();
-        let usage = Usage {
-            input_tokens: 10,
-            output_tokens: 5,
-            ..Usage::default()
-        };
+        let usage = Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() };
         let answer = ModelAnswer {
             model: "test".to_owned(),
             blocks,
@@ -144,24 +121,11 @@ impl World {
     }
 
     pub fn finish_tool(&mut self, text: &str) {
-        let place = self
-            .effects
-            .iter()
-            .position(|effect| matches!(effect, Effect::RunTool { .. }))
-            .expect("a tool runs");
-        let Effect::RunTool { id, .. } = self.effects.remove(place) else {
-            unreachable!()
-        };
-        let outcome = ToolOutcome {
-            text: text.to_owned(),
-            exit_code: Some(0),
-            ..ToolOutcome::default()
-        };
-        self.give(Input::ToolAnswered {
-            call: id,
-            outcome,
-            full_output: None,
-        });
+        let place =
+            self.effects.iter().position(|effect| matches!(effect, Effect::RunTool { .. })).expect("a tool runs");
+        let Effect::RunTool { id, .. } = self.effects.remove(place) else { unreachable!() };
+        let outcome = ToolOutcome { text: text.to_owned(), exit_code: Some(0), ..ToolOutcome::default() };
+        self.give(Input::ToolAnswered { call: id, outcome, full_output: None });
     }
 
     fn take_model_call(&mut self) -> EventId {
@@ -170,24 +134,15 @@ impl World {
             .iter()
             .position(|effect| matches!(effect, Effect::CallModel { .. }))
             .expect("a model is called");
-        let Effect::CallModel { id, .. } = self.effects.remove(place) else {
-            unreachable!()
-        };
+        let Effect::CallModel { id, .. } = self.effects.remove(place) else { unreachable!() };
         id
     }
 
     pub fn model_calls(&self) -> usize {
-        self.effects
-            .iter()
-            .filter(|effect| matches!(effect, Effect::CallModel { .. }))
-            .count()
+        self.effects.iter().filter(|effect| matches!(effect, Effect::CallModel { .. })).count()
     }
 }
 
 pub fn call(name: &str, input: Value) -> AnswerBlock {
-    AnswerBlock::ToolCall {
-        vendor_call_id: "call_1".to_owned(),
-        name: name.to_owned(),
-        input: Ok(input),
-    }
+    AnswerBlock::ToolCall { vendor_call_id: "call_1".to_owned(), name: name.to_owned(), input: Ok(input) }
 }
