@@ -1,0 +1,28 @@
+//! The journal, the queue, the records and the blobs: in memory or in SQLite, behind one small trait.
+//!
+//! Must not know: prompts, HTTP, or why an event was written.
+//! Start at [`Store`]; its doc comments are the contract. [`SqliteStore`] keeps, [`MemoryStore`] models.
+
+pub mod error;
+pub mod limits;
+mod memory;
+mod sqlite;
+pub mod store;
+mod verify;
+
+mod blobs;
+mod files;
+mod nodes;
+mod place;
+
+pub use error::{AppendError, ClaimError, OpenError, StoreError, VerifyError};
+pub use memory::MemoryStore;
+pub use sqlite::{
+    store::{SqliteOptions, SqliteStore},
+    writer::AfterCommit,
+};
+pub use store::{
+    Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, NodeIdError, Store,
+    Submitted, system_clock,
+};
+pub use verify::{Verified, verify};

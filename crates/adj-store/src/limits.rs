@@ -1,0 +1,78 @@
+//! The most that is kept of each thing, checked before anything is written.
+
+use crate::{
+    error::{AppendError, StoreError},
+    store::{Batch, LogMeta},
+};
+use adj_domain::{LogId, PendingInput};
+use serde_json::value::RawValue;
+
+/// Logs in one page.
+pub const PAGE_LOGS: u32 = 1_000;
+/// Events in one page.
+pub const PAGE_EVENTS: u32 = 10_000;
+/// A page ends after the event that passes this.
+pub const PAGE_BYTES: usize = 16 << 20;
+/// One event's body; more belongs into a blob.
+pub const EVENT_BYTES: usize = 8 << 20;
+pub const KIND_BYTES: usize = 128;
+pub const BATCH_EVENTS: usize = 4_096;
+pub const BATCH_BYTES: usize = 32 << 20;
+/// Title and labels together.
+pub const META_BYTES: usize = 16 << 10;
+pub const INPUT_BYTES: usize = 4 << 20;
+/// Inputs that wait in one log's queue.
+pub const QUEUE_INPUTS: u64 = 1_000;
+pub const QUEUE_BYTES: u64 = 32 << 20;
+pub const BLOB_BYTES: usize = 64 << 20;
+
+fn too_large(what: &'static str, size: usize, limit: usize) -> StoreError {
+    StoreError::TooLarge { what, size: size as u64, limit: limit as u64 }
+}
+
+pub(crate) fn within(what: &'static str, size: usize, limit: usize) -> Result<(), StoreError> {
+    if size <= limit { Ok(()) } else { Err(too_large(what, size, limit)) }
+}
+
+/// Checks a log's description and returns how its labels are stored.
+pub(crate) fn check_meta(meta: &LogMeta) -> Result<String, StoreError> {
+    let labels = serde_json::to_string(&meta.labels).expect("a map of strings is JSON");
+    within("a log's title with its labels", meta.title.len() + labels.len(), META_BYTES)?;
+    Ok(labels)
+}
+
+/// Checks an input and returns how it is stored.
+pub(crate) fn check_input(input: &PendingInput) -> Result<String, StoreError> {
+    let json = serde_json::to_string(&input.input).expect("an input is JSON with string keys");
+    within("a queued input", json.len(), INPUT_BYTES)?;
+    Ok(json)
+}
+
+/// Checks a batch and returns its bodies, each proven to be JSON to the last byte, and its size.
+pub(crate) fn check_batch(log: &LogId, batch: &Batch) -> Result<(Vec<Box<RawValue>>, usize), AppendError> {
+    let invalid = |why| AppendError::InvalidBatch { log: log.clone(), why };
+    if batch.events.len() > BATCH_EVENTS || batch.takes.len() > BATCH_EVENTS {
+        return Err(invalid("it has more than 4096 events"));
+    }
+    if batch.events.is_empty() && !batch.takes.is_empty() {
+        return Err(invalid("it takes up inputs without an event that says so"));
+    }
+    let mut total = 0;
+    let mut bodies = Vec::with_capacity(batch.events.len());
+    for event in &batch.events {
+        within("an event's body", event.body.len(), EVENT_BYTES)?;
+        if event.kind.is_empty() || event.kind.len() > KIND_BYTES {
+            return Err(invalid("the name of an event has 1 to 128 bytes"));
+        }
+        total += event.body.len();
+        let body =
+            RawValue::from_string(event.body.clone()).map_err(|_| invalid("the body of an event is not JSON"))?;
+        // A raw value leaves out the space around it, and what is stored must be what was given.
+        if body.get() != event.body {
+            return Err(invalid("the body of an event has white space around it"));
+        }
+        bodies.push(body);
+    }
+    within("a batch", total, BATCH_BYTES)?;
+    Ok((bodies, total))
+}

@@ -1,0 +1,166 @@
+//! What the tests share: small logs, views of a store as other processes have them, and children to kill.
+
+use adj_domain::{Content, Event, EventId, LogId, NewEvent, PendingInput, event::Input};
+use adj_store::{Batch, Expect, Fence, LogMeta, MemoryStore, NodeId, SqliteOptions, SqliteStore, Store};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// A store that several processes may share.
+pub trait World {
+    /// Returns another process's view.
+    fn process(&self) -> Arc<dyn Store>;
+}
+
+pub struct Memory(MemoryStore);
+
+impl Memory {
+    pub fn new() -> Self {
+        Self(MemoryStore::new())
+    }
+}
+
+impl World for Memory {
+    fn process(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.another_process())
+    }
+}
+
+pub struct Sqlite(TempDir);
+
+impl Sqlite {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl World for Sqlite {
+    fn process(&self) -> Arc<dyn Store> {
+        Arc::new(open(self.0.path()))
+    }
+}
+
+pub fn open(dir: &Path) -> SqliteStore {
+    // Other tests keep the disk busy, so the patience is longer than a user's.
+    let options = SqliteOptions { patience: Duration::from_secs(60), ..SqliteOptions::default() };
+    SqliteStore::open_with(dir, options).unwrap()
+}
+
+pub fn log(name: &str) -> LogId {
+    format!("sesn_{name}").parse().unwrap()
+}
+
+pub fn run_log(name: &str) -> LogId {
+    format!("run_{name}").parse().unwrap()
+}
+
+pub fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+pub fn id(name: &str) -> EventId {
+    format!("sevt_{name}").parse().unwrap()
+}
+
+pub fn event(name: &str) -> NewEvent {
+    NewEvent {
+        id: id(name),
+        kind: "test.happened".to_owned(),
+        body: format!(r#"{{"type":"test.happened","name":"{name}"}}"#),
+    }
+}
+
+pub fn batch(names: &[&str]) -> Batch {
+    Batch::events(names.iter().map(|name| event(name)).collect())
+}
+
+pub fn input(name: &str) -> PendingInput {
+    PendingInput {
+        id: id(name),
+        input: Input::Message { content: vec![Content::text(format!("do {name}"))], output_schema: None },
+    }
+}
+
+pub fn meta(title: &str) -> LogMeta {
+    LogMeta { title: title.to_owned(), ..LogMeta::default() }
+}
+
+/// Makes a log and claims it.
+pub async fn claimed(store: &dyn Store, log: &LogId) -> Fence {
+    store.create(log, meta("a log")).await.unwrap();
+    store.claim(log, &node("main")).await.unwrap().fence
+}
+
+/// Appends events one by one, named by their numbers.
+pub async fn append_each(store: &dyn Store, fence: &Fence, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        let name = number.to_string();
+        store.append(fence, Expect::Head(number - 1), batch(&[&name])).await.unwrap();
+    }
+}
+
+pub async fn read_all(store: &dyn Store, log: &LogId) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        let after = events.last().map_or(0, |event| event.seq);
+        let page = store.read(log, after, 1_000).await.unwrap();
+        if page.is_empty() {
+            return events;
+        }
+        events.extend(page);
+    }
+}
+
+pub fn names(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.id.as_str().trim_start_matches("sevt_").to_owned()).collect()
+}
+
+/// The variable that tells a re-executed test which directory to work on; without it the test is not a child.
+pub const CHILD_DIR: &str = "STORE_TEST_CHILD_DIR";
+
+/// Returns the command that runs the ignored test `name` of this binary as a child working on `dir`.
+pub fn child(name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    as_child(&mut command, name, dir);
+    command
+}
+
+/// Returns the same behind a shell script that ends in `exec "$@"`.
+pub fn child_behind(script: &str, name: &str, dir: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-ec", script, "sh"]).arg(std::env::current_exe().unwrap());
+    as_child(&mut command, name, dir);
+    command
+}
+
+fn as_child(command: &mut Command, name: &str, dir: &Path) {
+    command
+        .args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(CHILD_DIR, dir)
+        .stdin(Stdio::null());
+}
+
+/// Returns the directory that this process was started for, when it is a child.
+pub fn child_dir() -> Option<std::path::PathBuf> {
+    std::env::var_os(CHILD_DIR).map(Into::into)
+}
+
+/// Says something to the parent, at once.
+pub fn tell(line: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n@{line}").and_then(|()| out.flush()).unwrap();
+}
+
+/// Returns what a child told, out of everything it printed.
+pub fn told(output: &str) -> Vec<&str> {
+    output.lines().filter_map(|line| line.strip_prefix('@')).collect()
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
