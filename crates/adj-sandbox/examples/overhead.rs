@@ -1,0 +1,91 @@
+//! Measures what confinement costs: `cargo run -p adj-sandbox --example overhead`
+#![expect(clippy::print_stdout, reason = "a measurement is printed")]
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use adj_sandbox::{Command, Frame, Launcher, Mode, Mount, Plan, WorkerChannel, dispatch_helper};
+
+const ROUNDS: usize = 100;
+
+fn work(channel: WorkerChannel) -> i32 {
+    while let Some(frame) = channel.recv() {
+        if let Frame::Request { call, body } = frame
+            && channel.reply(call, body).is_err()
+        {
+            return 1;
+        }
+    }
+    0
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn measure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let launcher = Launcher::current_exe().expect("our own program");
+    let mut plan = Plan::new(Mode::WorkspaceWrite);
+
+    let mut bare = Vec::new();
+    let mut confined = Vec::new();
+    let mut over = Vec::new();
+    let mut overlay = plan.clone();
+    for name in ["lower", "upper", "work"] {
+        fs::create_dir(folder.path().join(name)).expect("a folder");
+    }
+    overlay.workspace = Mount::Overlay {
+        lower: folder.path().join("lower"),
+        upper: folder.path().join("upper"),
+        work: folder.path().join("work"),
+        inside: "/workspace".into(),
+    };
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let mut child = tokio::process::Command::new("/bin/true").stdin(Stdio::null()).spawn().expect("true");
+        child.wait().await.expect("its end");
+        bare.push(began.elapsed());
+        for (plan, times) in [(&plan, &mut confined), (&overlay, &mut over)] {
+            let began = Instant::now();
+            let finished = launcher.run(plan, &Command::new(["/bin/true"])).await.expect("a sandbox");
+            assert!(finished.exit.is_success());
+            times.push(began.elapsed());
+        }
+    }
+    report("bare /bin/true", bare);
+    report("confined /bin/true", confined);
+    report("confined /bin/true, overlay workspace", over);
+
+    plan.idle = Duration::from_secs(5);
+    let dir = folder.path().join("session");
+    let began = Instant::now();
+    let supervisor = launcher.open(&dir, &plan).await.expect("a supervisor");
+    println!("open a supervisor: {:?}", began.elapsed());
+    let mut calls = Vec::new();
+    for number in 0..ROUNDS * 10 {
+        let began = Instant::now();
+        supervisor.call(&format!("e{number}"), b"hello".to_vec()).await.expect("a reply");
+        calls.push(began.elapsed());
+    }
+    report("call into an open supervisor", calls);
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.starts_with(b"adjutant\0__sandbox") {
+            let memory = fs::read_to_string(entry.path().join("smaps_rollup")).unwrap_or_default();
+            let pss = memory.lines().find(|line| line.starts_with("Pss:")).unwrap_or("Pss: not readable").to_owned();
+            println!("{}: {pss}", name.trim());
+        }
+    }
+    supervisor.stop().await.expect("it ends");
+}
+
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)];
+    println!("{what}: median {:?}, least {:?}, 95 % below {:?}", at(50), at(0), at(95));
+}
+
+fn main() {
+    dispatch_helper(work);
+    measure();
+}

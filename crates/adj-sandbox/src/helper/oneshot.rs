@@ -1,0 +1,72 @@
+//! Outside a one-shot sandbox: starts it, watches the clock and the caller, and reports how the command ended.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::inside::{Inside, Payload};
+use super::protect::Protection;
+use super::{take, timespec};
+use crate::error::{Doing, Layer, SetupError};
+use crate::launch::Exit;
+use crate::plan::Plan;
+use crate::wire::{InsideReport, Report, write_report};
+
+/// Runs one command and reports to `control`; when the caller goes away, everything is killed.
+pub(super) fn run(
+    control: &UnixStream,
+    plan: &Plan,
+    argv: Vec<OsString>,
+    timeout: Duration,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(), SetupError> {
+    let mut descriptors = descriptors.into_iter();
+    let stdio = [take(&mut descriptors)?, take(&mut descriptors)?, take(&mut descriptors)?];
+    let deadline = Instant::now() + timeout;
+    let protection = Protection::prepare(plan)?;
+    let mut inside = Inside::start(plan, Payload::Command { argv, stdio }, &protection)?;
+    let watched = watch(control, &mut inside, deadline);
+    inside.finish();
+    drop(protection);
+    let Some(report) = watched? else { return Ok(()) };
+    // When the caller is gone nobody is left to be told.
+    let _ = write_report(control, &report);
+    Ok(())
+}
+
+/// Waits for the end of the command; `None` when the caller went away first.
+fn watch(control: &UnixStream, inside: &mut Inside, deadline: Instant) -> Result<Option<Report>, SetupError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds =
+            [PollFd::new(control, PollFlags::IN), PollFd::new(&inside.reports, PollFlags::IN | PollFlags::RDHUP)];
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(0) => return Ok(Some(Report::Finished { exit: Exit::TimedOut })),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error).doing(Layer::Helper, || "wait for the command".into()),
+        }
+        let (is_asked, is_told) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        if is_told {
+            return match inside.next_report() {
+                Ok(InsideReport::Ready) => continue,
+                Ok(InsideReport::Setup(failure)) => Ok(Some(Report::Setup(failure))),
+                Ok(InsideReport::CannotStart { errno }) => Ok(Some(Report::CannotStart { errno })),
+                Ok(InsideReport::Finished { exit }) => Ok(Some(Report::Finished { exit })),
+                // Only somebody outside, or the kernel short of memory, can end pid 1 of the sandbox.
+                Err(_) => Ok(Some(Report::Finished { exit: Exit::Signal(libc::SIGKILL) })),
+            };
+        }
+        if is_asked {
+            return match io::Read::read(&mut &*control, &mut [0u8; 1]) {
+                // The caller counts the output and wants the command to end.
+                Ok(1) => Ok(Some(Report::Finished { exit: Exit::OutputLimit })),
+                _ => Ok(None),
+            };
+        }
+    }
+}

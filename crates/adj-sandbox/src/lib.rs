@@ -1,0 +1,31 @@
+//! Running commands that must not escape: namespaces, Landlock, seccomp, limits, reaping.
+//!
+//! Must not know: agents, models, or git beyond the names of the folders it protects.
+//! Start at [`Launcher`]: [`Launcher::run`] for one command, [`Launcher::open`] for a supervisor that outlives its caller.
+//! Everything below `helper` runs in processes of our own binary that were started again as `… __sandbox`.
+
+mod plan;
+
+mod error;
+mod wire;
+
+mod launch;
+mod output;
+mod probe;
+mod supervisor;
+
+mod channel;
+mod frame;
+mod spool;
+
+mod helper;
+mod sys;
+
+pub use channel::{Frame, WorkerChannel};
+pub use error::{Layer, SetupError};
+pub use helper::dispatch_helper;
+pub use launch::{Command, Exit, Finished, Launcher, RunError};
+pub use plan::{Bind, HOME, Limits, Mode, Mount, PROTECTED, ParseModeError, Plan, PlanError, base_environment};
+pub use probe::{Capabilities, landlock_abi};
+pub use spool::{Failure, Finding, find};
+pub use supervisor::{CallError, OpenError, StopError, Supervisor, stop};

@@ -1,0 +1,329 @@
+//! What a sandbox shall look like: plain data, checked once before any process is started.
+//!
+//! Must not know: how a kernel is asked for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The home directory inside, a private tmpfs.
+pub const HOME: &str = "/home/agent";
+
+/// Names that are read-only wherever they lie in a directly mounted workspace, and cannot be created at its root.
+///
+/// Programs outside execute what these folders contain (hooks, filters, our own configuration).
+pub const PROTECTED: [&str; 2] = [".git", ".adjutant"];
+
+/// How much a command may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// The workspace is visible but cannot be changed; only the private `/tmp`, the home and explicitly writable binds can.
+    #[serde(rename = "read-only")]
+    ReadOnly,
+    /// The workspace can be changed, except for the [`PROTECTED`] names of a directly mounted one.
+    #[serde(rename = "workspace-write")]
+    WorkspaceWrite,
+    /// No confinement at all, by explicit request only: the host's files, network and processes are reachable.
+    ///
+    /// The environment is still exactly the plan's, and the process tree is still killed at the end, as well as that is possible
+    /// without namespaces: descendants that were orphaned are found through the subreaper, but a command running as the
+    /// same user could kill our helper first.
+    #[serde(rename = "danger-full-access")]
+    DangerFullAccess,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::ReadOnly => "read-only",
+            Mode::WorkspaceWrite => "workspace-write",
+            Mode::DangerFullAccess => "danger-full-access",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text is none of the three modes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown sandbox mode {text:?}: expected read-only, workspace-write or danger-full-access")]
+pub struct ParseModeError {
+    text: String,
+}
+
+impl FromStr for Mode {
+    type Err = ParseModeError;
+
+    fn from_str(text: &str) -> Result<Mode, ParseModeError> {
+        [Mode::ReadOnly, Mode::WorkspaceWrite, Mode::DangerFullAccess]
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .ok_or_else(|| ParseModeError { text: text.to_owned() })
+    }
+}
+
+/// Everything that one sandbox is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub mode: Mode,
+    pub workspace: Mount,
+    /// The current directory, a path inside.
+    pub cwd: PathBuf,
+    /// The whole environment; nothing is added from the caller's own.
+    pub env: BTreeMap<String, String>,
+    /// More of the host's files to show, such as a toolchain.
+    pub binds: Vec<Bind>,
+    #[serde(default)]
+    pub limits: Limits,
+    /// A supervisor leaves by itself when nobody was connected and no call was running for this long.
+    #[serde(default = "default_idle")]
+    pub idle: Duration,
+}
+
+fn default_idle() -> Duration {
+    Duration::from_secs(600)
+}
+
+impl Plan {
+    /// A plan without a workspace, in the private home, with [`base_environment`] and the default limits.
+    pub fn new(mode: Mode) -> Plan {
+        Plan {
+            mode,
+            workspace: Mount::None,
+            cwd: if mode == Mode::DangerFullAccess { PathBuf::from("/") } else { PathBuf::from(HOME) },
+            env: base_environment(),
+            binds: Vec::new(),
+            limits: Limits::default(),
+            idle: default_idle(),
+        }
+    }
+}
+
+/// The tree that the command works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Mount {
+    None,
+    /// A folder of the host itself.
+    Direct {
+        host: PathBuf,
+        inside: PathBuf,
+    },
+    /// A private layer over a tree that nobody changes; read-only mode shows both layers without writing to either.
+    ///
+    /// Only one writable sandbox at a time may use an upper layer: the kernel does not define what two of them see.
+    Overlay {
+        lower: PathBuf,
+        upper: PathBuf,
+        work: PathBuf,
+        inside: PathBuf,
+    },
+}
+
+impl Mount {
+    pub(crate) fn inside(&self) -> Option<&Path> {
+        match self {
+            Mount::None => None,
+            Mount::Direct { inside, .. } | Mount::Overlay { inside, .. } => Some(inside),
+        }
+    }
+}
+
+/// A file or folder of the host, shown inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    pub host: PathBuf,
+    pub inside: PathBuf,
+    pub writable: bool,
+}
+
+/// What a command, or all calls of a supervisor together, may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Longest time for one command or one call; a call that is late ends its sandbox with everything in it.
+    pub wall: Duration,
+    /// Resident memory of the whole process tree, watched every 50 ms; a single process may map twice as much.
+    pub memory_bytes: u64,
+    pub processes: u64,
+    pub file_size_bytes: u64,
+    pub open_files: u64,
+    /// More output than this ends a command (what a worker prints is its own business); how much of it is kept is said by each command.
+    pub output_bytes: u64,
+    /// Size of each of the private `/tmp` and home.
+    pub tmp_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            wall: Duration::from_secs(600),
+            memory_bytes: 2 << 30,
+            processes: 512,
+            file_size_bytes: 2 << 30,
+            open_files: 4096,
+            output_bytes: 32 << 20,
+            tmp_bytes: 512 << 20,
+        }
+    }
+}
+
+/// The environment that every command gets at least; no value comes from the caller's own environment.
+pub fn base_environment() -> BTreeMap<String, String> {
+    [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"),
+        ("HOME", HOME),
+        ("USER", "agent"),
+        ("LOGNAME", "agent"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "dumb"),
+        ("TMPDIR", "/tmp"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// Why a plan makes no sense, whatever the kernel can do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("{} is not a plain absolute path", path.display())]
+    NotPlain { path: PathBuf },
+    #[error("{} belongs to the sandbox itself, nothing can be mounted there", path.display())]
+    Reserved { path: PathBuf },
+    #[error("two things are to be mounted at {}", path.display())]
+    Twice { path: PathBuf },
+    #[error("{name:?} cannot be a variable of the environment")]
+    Variable { name: String },
+    #[error("an overlay workspace needs a sandbox; danger-full-access works on a plain folder")]
+    OverlayWithoutSandbox,
+    #[error("the limit {name} is zero")]
+    ZeroLimit { name: &'static str },
+    #[error("the plan names {}, which is not valid UTF-8", path.display())]
+    NotUtf8 { path: PathBuf },
+}
+
+const RESERVED: [&str; 12] =
+    ["/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/tmp", "/var", HOME];
+const RESERVED_TREES: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+impl Plan {
+    /// Refuses what could never work, before anything is started.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        plain(&self.cwd)?;
+        let mut places = BTreeSet::new();
+        for inside in self.workspace.inside().into_iter().chain(self.binds.iter().map(|bind| bind.inside.as_path())) {
+            plain(inside)?;
+            if RESERVED.iter().any(|reserved| inside == Path::new(reserved))
+                || RESERVED_TREES.iter().any(|reserved| inside.starts_with(reserved))
+            {
+                return Err(PlanError::Reserved { path: inside.to_owned() });
+            }
+            if !places.insert(inside) {
+                return Err(PlanError::Twice { path: inside.to_owned() });
+            }
+        }
+        let workspace_hosts = match &self.workspace {
+            Mount::None => Vec::new(),
+            Mount::Direct { host, .. } => vec![host],
+            Mount::Overlay { lower, upper, work, .. } => vec![lower, upper, work],
+        };
+        for host in workspace_hosts.into_iter().chain(self.binds.iter().map(|bind| &bind.host)) {
+            plain(host)?;
+        }
+        for (name, value) in &self.env {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(PlanError::Variable { name: name.clone() });
+            }
+        }
+        if self.mode == Mode::DangerFullAccess && matches!(self.workspace, Mount::Overlay { .. }) {
+            return Err(PlanError::OverlayWithoutSandbox);
+        }
+        self.limits.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), PlanError> {
+        let all = [
+            ("wall", self.wall.is_zero()),
+            ("memory_bytes", self.memory_bytes == 0),
+            ("processes", self.processes == 0),
+            ("file_size_bytes", self.file_size_bytes == 0),
+            ("open_files", self.open_files == 0),
+            ("output_bytes", self.output_bytes == 0),
+            ("tmp_bytes", self.tmp_bytes == 0),
+        ];
+        match all.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(PlanError::ZeroLimit { name }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn plain(path: &Path) -> Result<(), PlanError> {
+    let Some(text) = path.to_str() else {
+        return Err(PlanError::NotUtf8 { path: path.to_owned() });
+    };
+    let mut components = path.components();
+    let starts_at_root = components.next() == Some(Component::RootDir);
+    // `components` drops `.` and doubled slashes silently, so the text is compared as well.
+    let is_normal = components.all(|component| matches!(component, Component::Normal(_)))
+        && path.components().as_path().as_os_str().len() == text.len()
+        && !text.contains("/./")
+        && !text.ends_with("/.")
+        && !text.contains("//")
+        && !text.contains('\0');
+    if starts_at_root && is_normal { Ok(()) } else { Err(PlanError::NotPlain { path: path.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_have_stable_names() {
+        for mode in [Mode::ReadOnly, Mode::WorkspaceWrite, Mode::DangerFullAccess] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+            assert_eq!(serde_json::to_string(&mode).expect("a mode is plain data"), format!("\"{mode}\""));
+        }
+        assert!("full".parse::<Mode>().is_err());
+    }
+
+    #[test]
+    fn a_plan_is_refused_before_anything_starts() {
+        let direct =
+            |inside: &str| Mount::Direct { host: PathBuf::from("/srv/project"), inside: PathBuf::from(inside) };
+        type Change = fn(&mut Plan);
+        let cases: [(&str, Change, bool); 12] = [
+            ("as it is", |_| {}, true),
+            ("relative cwd", |plan| plan.cwd = "src".into(), false),
+            ("dots in cwd", |plan| plan.cwd = "/workspace/../etc".into(), false),
+            ("hidden dot", |plan| plan.cwd = "/workspace/./src".into(), false),
+            ("doubled slash", |plan| plan.cwd = "/workspace//src".into(), false),
+            ("over /usr", |plan| plan.binds[0].inside = "/usr".into(), false),
+            ("in /proc", |plan| plan.binds[0].inside = "/proc/self/x".into(), false),
+            ("in /etc", |plan| plan.binds[0].inside = "/etc/extra".into(), true),
+            ("twice", |plan| plan.binds[0].inside = "/workspace".into(), false),
+            ("equals sign", |plan| drop(plan.env.insert("A=B".into(), "c".into())), false),
+            ("nul", |plan| drop(plan.env.insert("A".into(), "c\0d".into())), false),
+            ("no time", |plan| plan.limits.wall = Duration::ZERO, false),
+        ];
+        for (name, change, is_fine) in cases {
+            let mut plan = Plan::new(Mode::WorkspaceWrite);
+            plan.workspace = direct("/workspace");
+            plan.binds = vec![Bind { host: "/opt/tool".into(), inside: "/opt/tool".into(), writable: false }];
+            change(&mut plan);
+            assert_eq!(plan.check().is_ok(), is_fine, "{name}: {:?}", plan.check());
+        }
+    }
+}

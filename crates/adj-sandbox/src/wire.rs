@@ -1,0 +1,133 @@
+//! What a caller and its helper process say to each other over the socket that is the helper's standard input.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::SetupFailure;
+use crate::launch::Exit;
+use crate::plan::Plan;
+
+/// Our own binary takes this word as its first argument when it is a helper.
+pub(crate) const HELPER_WORD: &str = "__sandbox";
+
+const MAX_DESCRIPTORS: usize = 4;
+const MAX_JOB_BYTES: u64 = 16 << 20;
+const MAX_REPORT_BYTES: usize = 64 << 10;
+
+/// What a helper is to do; its descriptors travel beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// Descriptors: standard input, output, error.
+    Run { plan: Plan, argv: Vec<OsString>, timeout: Duration },
+    /// Descriptor: the supervisor's folder.
+    Supervise { plan: Plan },
+}
+
+/// What a helper answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Setup(SetupFailure),
+    CannotStart {
+        errno: i32,
+    },
+    Finished {
+        exit: Exit,
+    },
+    /// The supervisor listens.
+    Ready,
+    /// Another supervisor lives in the folder.
+    Busy,
+}
+
+/// What pid 1 of a sandbox tells the helper that made it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum InsideReport {
+    Ready,
+    Setup(SetupFailure),
+    CannotStart { errno: i32 },
+    Finished { exit: Exit },
+}
+
+/// Sends a job and its descriptors in one message.
+pub(crate) fn send_job(socket: impl AsFd, job: &Job, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // The job lies in memory of its own, so its size never meets the socket's buffer.
+    let text = memory_file(&serde_json::to_vec(job)?)?;
+    let mut all = vec![text.as_fd()];
+    all.extend_from_slice(descriptors);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&all)) {
+        return Err(io::Error::other("too many descriptors for one message"));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(b"J")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives what [`send_job`] sent.
+pub(crate) fn receive_job(socket: impl AsFd) -> io::Result<(Job, Vec<OwnedFd>)> {
+    let mut byte = [0u8; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if received.bytes == 0 || descriptors.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut text = Vec::new();
+    let mut file = File::from(descriptors.remove(0));
+    file.rewind()?;
+    file.take(MAX_JOB_BYTES).read_to_end(&mut text)?;
+    Ok((serde_json::from_slice(&text)?, descriptors))
+}
+
+/// An anonymous file that holds `bytes`, positioned at its start.
+pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create("adjutant", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Writes one report, its length first.
+pub(crate) fn write_report(mut to: impl Write, report: &impl Serialize) -> io::Result<()> {
+    let body = serde_json::to_vec(report)?;
+    let mut bytes = u32::try_from(body.len()).map_err(io::Error::other)?.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    to.write_all(&bytes)
+}
+
+/// Reads one report; an end before it is an error.
+pub(crate) fn read_report<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
+    let mut length = [0u8; 4];
+    from.read_exact(&mut length)?;
+    let mut body = vec![0u8; report_length(length)?];
+    from.read_exact(&mut body)?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// The length of the report that follows these four bytes.
+pub(crate) fn report_length(bytes: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_le_bytes(bytes) as usize;
+    if length > MAX_REPORT_BYTES {
+        return Err(io::Error::other(format!("a report of {length} bytes is too long")));
+    }
+    Ok(length)
+}
