@@ -1,0 +1,13 @@
+//! The one door to every model: routing, retries, metering.
+//!
+//! Must not know: sessions, tools, storage.
+//! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one.
+
+mod caller;
+mod gateway;
+mod retry;
+
+pub use caller::{Delta, ModelCaller, OnDelta, ignore_deltas};
+pub use gateway::Gateway;
+pub use retry::RetryPolicy;
+pub use tokio_util::sync::CancellationToken;

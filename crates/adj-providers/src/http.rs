@@ -1,0 +1,402 @@
+//! One attempt over HTTP: connect, send, read the stream, with a bound on every wait.
+
+use crate::{
+    Dialect, EventStream, ModelEvent, Provider, ProviderError, Secret, StreamDecoder, WireKind,
+    error::excerpt,
+    wire::{Encoded, anthropic, chat, openai},
+};
+use adj_domain::{FailureKind, ModelRequest, Timestamp};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use reqwest::{Client, Response, Url, header};
+use std::{
+    collections::VecDeque,
+    error::Error,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+
+/// How long to wait for a vendor, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From sending the request to the first byte of the answer.
+    pub first_byte: Duration,
+    pub between_chunks: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(120),
+            between_chunks: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How the key is shown to the vendor.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    None,
+    /// `Authorization: Bearer …`
+    Bearer(Secret),
+    /// `x-api-key: …`
+    ApiKey(Secret),
+}
+
+const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+/// After the answer's end, how long to wait for the connection's end, so that the connection can be used again.
+const DRAIN: Duration = Duration::from_millis(10);
+
+/// A vendor that is reached over HTTP.
+#[derive(Debug, Clone)]
+pub struct HttpProvider {
+    wire: WireKind,
+    base_url: Url,
+    credentials: Credentials,
+    timeouts: Timeouts,
+    // Made at the first call: start-up need not pay for it, and a command that calls no model never does.
+    client: Arc<OnceLock<Result<Client, String>>>,
+}
+
+impl HttpProvider {
+    pub fn new(wire: WireKind, base_url: Url, credentials: Credentials, timeouts: Timeouts) -> Self {
+        Self { wire, base_url, credentials, timeouts, client: Arc::default() }
+    }
+
+    fn client(&self) -> Result<Client, ProviderError> {
+        let made =
+            self.client.get_or_init(|| make_client(&self.base_url, self.timeouts).map_err(|error| with_causes(&error)));
+        made.clone()
+            .map_err(|error| ProviderError::new(FailureKind::Connection, format!("cannot set up HTTP: {error}")))
+    }
+
+    fn encode(&self, request: &ModelRequest) -> Encoded {
+        match self.wire {
+            WireKind::OpenAi => openai::encode(request),
+            WireKind::Anthropic => anthropic::encode(request),
+            WireKind::Chat if self.base_url.host_str() == Some("api.openai.com") => {
+                chat::encode(request, chat::Variant::OpenAi)
+            }
+            WireKind::Chat => chat::encode(request, chat::Variant::Compatible),
+        }
+    }
+
+    /// Sends the request and returns the answer once its head is there, if it is a stream.
+    async fn send(&self, encoded: Encoded, deadline: Instant) -> Result<Response, ProviderError> {
+        let url = join(self.wire, &self.base_url, encoded.path);
+        let mut builder = self.client()?.post(url).body(encoded.body);
+        for (name, value) in encoded.headers {
+            builder = builder.header(name, value);
+        }
+        builder = match &self.credentials {
+            Credentials::None => builder,
+            Credentials::Bearer(key) => {
+                builder.header(header::AUTHORIZATION, sensitive(&format!("Bearer {}", key.expose()))?)
+            }
+            Credentials::ApiKey(key) => builder.header("x-api-key", sensitive(key.expose())?),
+        };
+        let response = match timeout_at(deadline, builder.send()).await {
+            Ok(sent) => sent.map_err(|error| connection_error(&error))?,
+            Err(_) => return Err(self.no_first_byte()),
+        };
+        self.check(response, deadline).await
+    }
+
+    async fn check(&self, response: Response, deadline: Instant) -> Result<Response, ProviderError> {
+        let status = response.status();
+        let media_type = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        // An answer without a type is given a chance; the decoder takes nothing but a proper stream.
+        if status.is_success() && (media_type.is_empty() || media_type.starts_with("text/event-stream")) {
+            return Ok(response);
+        }
+        let retry_after = retry_after(response.headers());
+        let body = read_bounded(response, deadline).await;
+        if status.is_success() {
+            return Err(ProviderError::in_document(&body).unwrap_or_else(|| {
+                let start = excerpt(&String::from_utf8_lossy(&body), 200);
+                ProviderError::protocol(format!(
+                    "the vendor at {} answered with {media_type} and not with a stream of events: {start}",
+                    self.base_url
+                ))
+            }));
+        }
+        let mut error = ProviderError::from_status(status.as_u16(), &body, retry_after);
+        if status.is_redirection() {
+            error.message =
+                format!("{} redirects (HTTP status {}); keys are not sent on", self.base_url, status.as_u16());
+        }
+        Err(error)
+    }
+
+    fn no_first_byte(&self) -> ProviderError {
+        let waited = self.timeouts.first_byte.as_secs_f64();
+        ProviderError::new(FailureKind::Timeout, format!("the vendor at {} sent nothing for {waited} s", self.base_url))
+    }
+
+    fn run<D: Dialect + Send + 'static>(&self, encoded: Encoded) -> EventStream {
+        let reading = Reading::<D> {
+            provider: self.clone(),
+            decoder: StreamDecoder::new(),
+            ready: VecDeque::new(),
+            state: State::Unsent(encoded),
+        };
+        stream::unfold(reading, |mut reading| async {
+            let event = reading.next().await?;
+            Some((event, reading))
+        })
+        .boxed()
+    }
+}
+
+impl Provider for HttpProvider {
+    fn stream(&self, request: &ModelRequest, _attempt: u32) -> EventStream {
+        let encoded = self.encode(request);
+        match self.wire {
+            WireKind::OpenAi => self.run::<openai::Responses>(encoded),
+            WireKind::Anthropic => self.run::<anthropic::Messages>(encoded),
+            WireKind::Chat => self.run::<chat::Chat>(encoded),
+        }
+    }
+}
+
+struct Reading<D> {
+    provider: HttpProvider,
+    decoder: StreamDecoder<D>,
+    ready: VecDeque<ModelEvent>,
+    state: State,
+}
+
+enum State {
+    Unsent(Encoded),
+    Open { response: Response, deadline: Instant },
+    Closed,
+}
+
+impl<D: Dialect> Reading<D> {
+    async fn next(&mut self) -> Option<Result<ModelEvent, ProviderError>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(Ok(event));
+            }
+            match self.advance().await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.state = State::Closed;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Takes one step towards more events; `false` says that there will be none.
+    async fn advance(&mut self) -> Result<bool, ProviderError> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Unsent(encoded) => {
+                let deadline = Instant::now() + self.provider.timeouts.first_byte;
+                let response = self.provider.send(encoded, deadline).await?;
+                self.state = State::Open { response, deadline };
+                Ok(true)
+            }
+            State::Open { mut response, .. } if self.decoder.is_finished() => {
+                drain(&mut response).await;
+                Ok(false)
+            }
+            State::Open { mut response, deadline } => match chunk(&mut response, deadline).await? {
+                Some(bytes) => {
+                    self.ready.extend(self.decoder.push(&bytes)?);
+                    let deadline = Instant::now() + self.provider.timeouts.between_chunks;
+                    self.state = State::Open { response, deadline };
+                    Ok(true)
+                }
+                None => {
+                    std::mem::take(&mut self.decoder).finish()?;
+                    Ok(false)
+                }
+            },
+            State::Closed => Ok(false),
+        }
+    }
+}
+
+async fn chunk(response: &mut Response, deadline: Instant) -> Result<Option<Bytes>, ProviderError> {
+    match timeout_at(deadline, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(|error| {
+            let cause = with_causes(&error);
+            ProviderError::new(FailureKind::Connection, format!("the vendor's stream broke off: {cause}"))
+        }),
+        Err(_) => {
+            let host = response.url().host_str().unwrap_or_default();
+            Err(ProviderError::new(FailureKind::Timeout, format!("the stream of {host} stood still for too long")))
+        }
+    }
+}
+
+async fn drain(response: &mut Response) {
+    let deadline = Instant::now() + DRAIN;
+    let mut left = MAX_ERROR_BODY_BYTES;
+    while let Ok(Ok(Some(bytes))) = timeout_at(deadline, response.chunk()).await {
+        match left.checked_sub(bytes.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// Reads an error's body as far as it is useful; whatever goes wrong, the status says more than this would.
+async fn read_bounded(mut response: Response, deadline: Instant) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(bytes))) = timeout_at(deadline, response.chunk()).await {
+        let room = MAX_ERROR_BODY_BYTES - body.len();
+        body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if body.len() >= MAX_ERROR_BODY_BYTES {
+            break;
+        }
+    }
+    body
+}
+
+fn make_client(base_url: &Url, timeouts: Timeouts) -> Result<Client, reqwest::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    if base_url.scheme() == "https" {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("adjutant/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(timeouts.connect)
+        // A redirect would carry the key and the conversation to somewhere else.
+        .redirect(reqwest::redirect::Policy::none())
+        // Retries are the gateway's, where they are counted.
+        .retry(reqwest::retry::never());
+    // A server on this machine is not behind the proxy that leads out of it.
+    let is_local = base_url.host_str().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    });
+    if is_local { builder.no_proxy().build() } else { builder.build() }
+}
+
+/// Adds a path to a base URL, and keeps its query. By custom OpenAI's base URL ends in `/v1` and Anthropic's does not;
+/// whoever mixes that up is understood.
+fn join(wire: WireKind, base: &Url, path: &str) -> Url {
+    let root = base.path().trim_end_matches('/');
+    let path = match wire {
+        WireKind::Anthropic => format!("{}{path}", root.strip_suffix("/v1").unwrap_or(root)),
+        WireKind::OpenAi | WireKind::Chat if root.is_empty() => format!("/v1{path}"),
+        WireKind::OpenAi | WireKind::Chat => format!("{root}{path}"),
+    };
+    let mut url = base.clone();
+    url.set_path(&path);
+    url
+}
+
+fn sensitive(text: &str) -> Result<header::HeaderValue, ProviderError> {
+    let mut value = header::HeaderValue::from_str(text)
+        .map_err(|_| ProviderError::new(FailureKind::Authentication, "the vendor's key does not fit into a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn connection_error(error: &reqwest::Error) -> ProviderError {
+    let kind = match error {
+        error if error.is_timeout() => FailureKind::Timeout,
+        error if error.is_builder() => FailureKind::InvalidRequest,
+        _ => FailureKind::Connection,
+    };
+    ProviderError::new(kind, with_causes(error))
+}
+
+/// The HTTP client's own sentence says only that sending failed; why is in its sources.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Reads `retry-after-ms`, and `retry-after` in seconds or as a date.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let seconds = |number: f64| Duration::try_from_secs_f64(number).ok();
+    if let Some(wait) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return seconds(wait / 1000.0);
+    }
+    let text = text("retry-after")?;
+    if let Ok(wait) = text.parse::<f64>() {
+        return seconds(wait);
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let left = date.duration_since(Timestamp::now());
+    Some(Duration::try_from(left).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_joined_as_people_write_them() {
+        use WireKind::*;
+        let cases = [
+            (OpenAi, "https://api.openai.com/v1", "/responses", "https://api.openai.com/v1/responses"),
+            (OpenAi, "http://localhost:1/v1/", "/responses", "http://localhost:1/v1/responses"),
+            (OpenAi, "http://localhost:1", "/responses", "http://localhost:1/v1/responses"),
+            (OpenAi, "http://h/openai/v1?api-version=1", "/responses", "http://h/openai/v1/responses?api-version=1"),
+            (Anthropic, "https://api.anthropic.com", "/v1/messages", "https://api.anthropic.com/v1/messages"),
+            (Anthropic, "https://api.anthropic.com/v1/", "/v1/messages", "https://api.anthropic.com/v1/messages"),
+            (Anthropic, "http://h/anthropic/", "/v1/messages", "http://h/anthropic/v1/messages"),
+            (Chat, "http://h:8000/v1", "/chat/completions", "http://h:8000/v1/chat/completions"),
+            (Chat, "http://h:8000/api/v3", "/chat/completions", "http://h:8000/api/v3/chat/completions"),
+        ];
+        for (wire, base, path, expected) in cases {
+            let base_url: Url = base.parse().unwrap();
+            assert_eq!(join(wire, &base_url, path).as_str(), expected, "{base}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_several_ways() {
+        let ms = Duration::from_millis;
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<Duration>);
+        let cases: [Case<'_>; 8] = [
+            (&[], None),
+            (&[("retry-after", "7")], Some(ms(7000))),
+            (&[("retry-after", " 0.5 ")], Some(ms(500))),
+            (&[("retry-after-ms", "120"), ("retry-after", "9")], Some(ms(120))),
+            (&[("retry-after", "-1")], None),
+            (&[("retry-after", "NaN")], None),
+            (&[("retry-after", "soon")], None),
+            (&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], Some(ms(0))),
+        ];
+        for (fields, expected) in cases {
+            let mut headers = header::HeaderMap::new();
+            for (name, value) in fields {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(retry_after(&headers), expected, "{fields:?}");
+        }
+    }
+}

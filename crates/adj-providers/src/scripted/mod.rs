@@ -1,0 +1,8 @@
+//! A vendor without a model: a playbook says what is answered to what. See `docs/scripted.md`.
+
+mod play;
+mod playbook;
+mod template;
+
+pub use play::Scripted;
+pub use playbook::{Playbook, PlaybookError};

@@ -1,0 +1,233 @@
+//! What is sent to vendors, to the byte.
+
+use crate::fixtures::{assistant, call, conversation, event_id, request, result, user};
+use adj_domain::{Content, Item, ModelRequest};
+use adj_providers::{anthropic, chat, openai, wire::Encoded};
+use serde_json::{Value, json};
+
+const MODELS: [&str; 3] = ["openai/gpt-5.5", "anthropic/claude-sonnet-4-5", "openai-chat/local"];
+
+fn encode(request: &ModelRequest) -> Encoded {
+    match request.model.vendor.as_str() {
+        "openai" => openai::encode(request),
+        "anthropic" => anthropic::encode(request),
+        _ => chat::encode(request, chat::Variant::Compatible),
+    }
+}
+
+fn body(encoded: &Encoded) -> Value {
+    serde_json::from_slice(&encoded.body).expect("a body is JSON")
+}
+
+fn shown(encoded: &Encoded) -> String {
+    let headers = encoded.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+    let body = serde_json::to_string_pretty(&body(encoded)).expect("JSON can be printed");
+    format!("POST {}\n{}\n{body}\n", encoded.path, headers.collect::<String>())
+}
+
+#[test]
+fn each_wire_has_its_golden_request() {
+    for model in MODELS {
+        let mut request = request(model, conversation());
+        request.effort = Some("high".to_owned());
+        request.output_schema = Some(json!({
+            "type": "object",
+            "properties": {"done": {"type": "boolean"}},
+            "required": ["done"],
+            "additionalProperties": false,
+        }));
+        let name = format!("request_{}", request.model.vendor);
+        insta::assert_snapshot!(name, shown(&encode(&request)));
+    }
+}
+
+#[test]
+fn each_wire_has_its_smallest_request() {
+    for model in MODELS {
+        let mut request = request(model, vec![user("Hello.")]);
+        request.tools.clear();
+        request.system.clear();
+        let name = format!("smallest_{}", request.model.vendor);
+        insta::assert_snapshot!(name, shown(&encode(&request)));
+    }
+}
+
+/// A conversation as it grows, request by request, in the ways that agents' conversations do.
+fn growing() -> Vec<Vec<Item>> {
+    let additions: Vec<Vec<Item>> = vec![
+        vec![user("Fix the program.")],
+        vec![call("a", "bash", json!({"command": "make"})), result("a", "error")],
+        vec![
+            assistant("Two at once."),
+            call("b", "read", json!({"path": "x"})),
+            call("c", "read", json!({"path": "y"})),
+            result("b", "x x x"),
+            result("c", "y y y"),
+            user("Mind the tests."),
+        ],
+        vec![assistant("Done."), user("One more."), user("And another.")],
+        vec![call("d", "bash", json!({"z": 1, "a": {"y": 2, "b": [1.5, null]}})), result("d", "")],
+    ];
+    let mut items = Vec::new();
+    additions
+        .into_iter()
+        .map(|more| {
+            items.extend(more);
+            items.clone()
+        })
+        .collect()
+}
+
+#[test]
+fn every_request_begins_with_the_bytes_of_the_one_before_it() {
+    const MARKER: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}";
+    for model in MODELS {
+        let bodies = growing().into_iter().map(|items| {
+            let encoded = encode(&request(model, items));
+            let text = String::from_utf8(encoded.body).expect("a body is UTF-8");
+            // Where a cache may be written moves with the conversation; it is no part of what is cached.
+            text.replace(MARKER, "")
+        });
+        let bodies = bodies.collect::<Vec<_>>();
+        for pair in bodies.windows(2) {
+            let [before, after] = pair else { panic!("windows of two") };
+            // The conversation is the last thing of a body, so all but its closing brackets must come again.
+            let kept = before.trim_end_matches(['}', ']']);
+            assert!(after.starts_with(kept), "{model}:\n{before}\n{after}");
+            assert!(before.len() - kept.len() <= 8, "{before}");
+        }
+    }
+}
+
+#[test]
+fn anthropic_caches_up_to_the_end_and_finds_what_the_last_request_cached() {
+    for items in growing() {
+        let count = items.len();
+        let body = body(&encode(&request("anthropic/claude-sonnet-4-5", items)));
+        let marked = |value: &Value| value.get("cache_control").is_some();
+        assert!(marked(&body["system"][0]), "{body}");
+        assert!(marked(&body["tools"][1]) && !marked(&body["tools"][0]), "{body}");
+        let messages = body["messages"].as_array().expect("messages are a list");
+        let users = messages.iter().filter(|message| message["role"] == "user").collect::<Vec<_>>();
+        for (place, message) in users.iter().enumerate() {
+            let blocks = message["content"].as_array().expect("content is a list");
+            let (last, others) = blocks.split_last().expect("no message is empty");
+            assert_eq!(marked(last), place + 2 >= users.len(), "{count} items: {message}");
+            assert!(!others.iter().any(marked), "{message}");
+        }
+    }
+}
+
+#[test]
+fn results_stand_first_and_roles_alternate_for_anthropic() {
+    let items = vec![
+        user("Go."),
+        call("a", "bash", json!({})),
+        call("b", "bash", json!("not an object")),
+        user("Faster!"),
+        result("a", ""),
+        result("b", "b"),
+        user("  "),
+    ];
+    let body = body(&encode(&request("anthropic/claude-sonnet-4-5", items)));
+    let shape = body["messages"].as_array().expect("messages are a list").iter().map(|message| {
+        let blocks = message["content"].as_array().expect("content is a list").iter();
+        let kinds = blocks.map(|block| block["type"].as_str().unwrap_or_default()).collect::<Vec<_>>();
+        format!("{} {}", message["role"].as_str().unwrap_or_default(), kinds.join(" "))
+    });
+    let shape = shape.collect::<Vec<_>>();
+    assert_eq!(shape, ["user text", "assistant tool_use tool_use", "user tool_result tool_result text"]);
+    assert_eq!(body["messages"][1]["content"][1]["input"], json!({"input": "not an object"}));
+    assert_eq!(body["messages"][2]["content"][0].get("content"), None, "an empty result has no content");
+}
+
+#[test]
+fn ids_are_ours_on_every_wire() {
+    let ours = event_id("a").to_string();
+    for model in MODELS {
+        let items = vec![user("Go."), call("a", "bash", json!({})), result("a", "done")];
+        let text = String::from_utf8(encode(&request(model, items)).body).expect("a body is UTF-8");
+        assert_eq!(text.matches(&ours).count(), 2, "{text}");
+    }
+}
+
+#[test]
+fn a_schema_is_strict_only_where_it_qualifies_and_is_never_lost() {
+    let loose = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}});
+    for model in MODELS {
+        let mut request = request(model, vec![user("Count.")]);
+        request.output_schema = Some(loose.clone());
+        let body = body(&encode(&request));
+        match request.model.vendor.as_str() {
+            "openai" => {
+                assert_eq!(body["text"]["format"]["strict"], false);
+                assert_eq!(body["text"]["format"]["schema"], loose);
+            }
+            "anthropic" => {
+                assert_eq!(body.get("output_config"), None);
+                let system = body["system"][0]["text"].as_str().unwrap_or_default();
+                assert!(system.starts_with("You fix programs.") && system.ends_with(&loose.to_string()), "{system}");
+            }
+            _ => {
+                assert_eq!(body["response_format"]["json_schema"]["strict"], false);
+                assert_eq!(body["response_format"]["json_schema"]["schema"], loose);
+            }
+        }
+    }
+}
+
+#[test]
+fn effort_is_said_in_the_words_of_each_generation() {
+    let cases = [
+        // model, effort, max tokens → thinking, output_config
+        ("claude-sonnet-4-5", Some("low"), 8192, json!({"type": "enabled", "budget_tokens": 2048}), Value::Null),
+        ("claude-sonnet-4-5", Some("high"), 8192, json!({"type": "enabled", "budget_tokens": 4096}), Value::Null),
+        ("claude-sonnet-4-5", Some("high"), 1500, Value::Null, Value::Null),
+        ("claude-sonnet-4-5", None, 8192, Value::Null, Value::Null),
+        ("claude-opus-4-6", Some("high"), 8192, json!({"type": "adaptive"}), json!({"effort": "high"})),
+        ("MiniMax-M3", Some("high"), 8192, Value::Null, Value::Null),
+    ];
+    for (model, effort, bound, thinking, output) in cases {
+        let mut request = request(&format!("anthropic/{model}"), vec![user("Think.")]);
+        request.effort = effort.map(str::to_owned);
+        request.max_output_tokens = bound;
+        let body = body(&encode(&request));
+        assert_eq!(body["thinking"], thinking, "{model} {effort:?}");
+        assert_eq!(body["output_config"], output, "{model} {effort:?}");
+    }
+    // A turn that another model began has no thinking to show, and the vendor insists on it.
+    let items = vec![user("Go."), call("a", "bash", json!({})), result("a", "done")];
+    let mut request = request("anthropic/claude-sonnet-4-5", items);
+    request.effort = Some("high".to_owned());
+    assert_eq!(body(&encode(&request)).get("thinking"), None);
+}
+
+#[test]
+fn openai_is_not_asked_for_what_older_models_refuse() {
+    for (model, expected) in [("gpt-5.5", true), ("o4-mini", true), ("gpt-4.1", false), ("gpt-4o-mini", false)] {
+        let body = body(&encode(&request(&format!("openai/{model}"), vec![user("Hello.")])));
+        assert_eq!(body.get("include").is_some(), expected, "{model}");
+    }
+    let body = |variant| {
+        let encoded = chat::encode(&request("openai-chat/x", vec![user("Hello.")]), variant);
+        body(&encoded)
+    };
+    assert_eq!(body(chat::Variant::OpenAi)["max_completion_tokens"], 4096);
+    assert_eq!(body(chat::Variant::Compatible)["max_tokens"], 4096);
+}
+
+#[test]
+fn images_of_results_follow_their_text_in_chat() {
+    let image = Content::Image { media_type: "image/png".to_owned(), data: "AAAA".to_owned() };
+    let items = vec![
+        user("Look."),
+        call("a", "read", json!({})),
+        call("b", "read", json!({})),
+        Item::ToolResult { call: event_id("a"), content: vec![image], is_error: false },
+        result("b", "text"),
+    ];
+    let body = body(&encode(&request("openai-chat/x", items)));
+    let roles = body["messages"].as_array().expect("messages are a list").iter();
+    let roles = roles.map(|message| message["role"].as_str().unwrap_or_default()).collect::<Vec<_>>();
+    assert_eq!(roles, ["system", "user", "assistant", "tool", "tool", "user"]);
+}

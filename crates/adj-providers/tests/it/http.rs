@@ -1,0 +1,221 @@
+//! Whole attempts over HTTP against a vendor on this machine.
+
+use crate::fixtures::{assistant, call, request, result, user};
+use adj_domain::{AnswerBlock, FailureKind, Item, ModelAnswer, ModelRequest, StopReason, Usage};
+use adj_providers::{
+    Accumulator, HttpProvider, Provider, ProviderError, Secret, Timeouts, WireKind, http::Credentials,
+};
+use adj_testkit::{FakeVendor, Reply, TokenCounts};
+use futures_util::StreamExt;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const MODELS: [(&str, WireKind); 3] = [
+    ("openai/gpt-5.5", WireKind::OpenAi),
+    ("anthropic/claude-sonnet-4-5", WireKind::Anthropic),
+    ("openai-chat/local", WireKind::Chat),
+];
+
+fn provider(vendor: &FakeVendor, wire: WireKind) -> HttpProvider {
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        first_byte: Duration::from_secs(20),
+        between_chunks: Duration::from_secs(20),
+    };
+    with_timeouts(vendor, wire, timeouts)
+}
+
+fn with_timeouts(vendor: &FakeVendor, wire: WireKind, timeouts: Timeouts) -> HttpProvider {
+    let key = Secret::parse("TEST", "sk-fake".to_owned()).expect("the key is good");
+    let credentials = match wire {
+        WireKind::Anthropic => Credentials::ApiKey(key),
+        WireKind::OpenAi | WireKind::Chat => Credentials::Bearer(key),
+    };
+    HttpProvider::new(wire, vendor.url().parse().expect("the address is a URL"), credentials, timeouts)
+}
+
+async fn ask(provider: &HttpProvider, request: &ModelRequest) -> Result<ModelAnswer, ProviderError> {
+    let mut accumulator = Accumulator::new();
+    let mut events = provider.stream(request, 1);
+    while let Some(event) = events.next().await {
+        accumulator.push(event?)?;
+    }
+    accumulator.finish()
+}
+
+#[tokio::test]
+async fn an_answer_of_every_kind_of_block_comes_through_every_wire() {
+    for (model, wire) in MODELS {
+        for chunk in [None, Some(1), Some(13)] {
+            let mut reply = Reply::empty()
+                .and_reasoning("Let me see.")
+                .and_text("Ich prüfe das: 🦀")
+                .and_call("bash", json!({"command": "make \"all\"\n"}))
+                .and_call("read", json!({"path": "x"}))
+                .using(TokenCounts { input: 1000, cached: 900, output: 50, reasoning: 0 });
+            if let Some(bytes) = chunk {
+                reply = reply.in_chunks_of(bytes);
+            }
+            let vendor = FakeVendor::answering([reply]);
+            let answer = ask(&provider(&vendor, wire), &request(model, vec![user("Fix it.")])).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{model}: {error}"));
+            assert_eq!(answer.stop, StopReason::ToolUse, "{model}");
+            let usage = Usage { input_tokens: 100, output_tokens: 50, cache_read_tokens: 900, ..Usage::default() };
+            assert_eq!(answer.usage, usage, "{model}");
+            let shapes = answer.blocks.iter().map(|block| match block {
+                AnswerBlock::Reasoning { payload } => {
+                    assert!(payload.to_string().contains("Let me see."), "{payload}");
+                    "reasoning".to_owned()
+                }
+                AnswerBlock::Text { text } => text.clone(),
+                AnswerBlock::ToolCall { name, input, .. } => {
+                    format!("{name} {}", input.as_ref().expect("the input is JSON"))
+                }
+            });
+            let expected =
+                ["reasoning", "Ich prüfe das: 🦀", r#"bash {"command":"make \"all\"\n"}"#, r#"read {"path":"x"}"#];
+            assert_eq!(shapes.collect::<Vec<_>>(), expected, "{model}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_keeps_its_prefix_and_its_connection() {
+    for (model, wire) in MODELS {
+        let vendor = FakeVendor::answering([
+            Reply::empty().and_reasoning("Hm.").and_text("First.").and_call("bash", json!({"command": "ls"})),
+            Reply::call("read", json!({"path": "a"})).and_call("read", json!({"path": "b"})),
+            Reply::text("Done."),
+        ]);
+        let provider = provider(&vendor, wire);
+        let mut items = vec![user("Look around.")];
+        for round in 0..3 {
+            let answer = ask(&provider, &request(model, items.clone())).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{model}: {error}"));
+            let mut results = Vec::new();
+            for (place, block) in answer.blocks.into_iter().enumerate() {
+                let id = format!("{round} {place}");
+                items.push(match block {
+                    AnswerBlock::Text { text } => assistant(&text),
+                    AnswerBlock::Reasoning { payload } => {
+                        let (vendor, model) = model.split_once('/').expect("a model has a vendor");
+                        Item::Reasoning { vendor: vendor.to_owned(), model: model.to_owned(), payload }
+                    }
+                    AnswerBlock::ToolCall { name, input, .. } => {
+                        results.push(result(&id, "a result"));
+                        call(&id, &name, input.expect("the input is JSON"))
+                    }
+                });
+            }
+            items.extend(results);
+        }
+        assert_eq!(vendor.requests().len(), 3);
+        assert_eq!(vendor.violations(), Vec::<String>::new());
+        assert_eq!(vendor.connections(), 1, "{model}");
+        let sent = String::from_utf8(vendor.requests()[1].bytes.clone()).expect("a body is UTF-8");
+        assert!(sent.contains("Hm."), "the reasoning goes back to where it came from: {sent}");
+    }
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_and_keep_the_vendors_words() {
+    use FailureKind::*;
+    let cases = [
+        (Reply::failure(400, "invalid_request_error", "bad tool"), InvalidRequest, "bad tool", Some(400)),
+        (Reply::failure(400, "context_length_exceeded", "too much"), ContextTooLong, "too much", Some(400)),
+        (
+            Reply::failure(400, "invalid_request_error", "prompt is too long: 250000 tokens > 200000"),
+            ContextTooLong,
+            "250000",
+            Some(400),
+        ),
+        (Reply::failure(400, "invalid_request_error", "Your credit balance is too low"), Billing, "credit", Some(400)),
+        (
+            Reply::failure(401, "authentication_error", "invalid x-api-key"),
+            Authentication,
+            "invalid x-api-key",
+            Some(401),
+        ),
+        (Reply::failure(403, "permission_error", "not yours"), Authentication, "not yours", Some(403)),
+        (Reply::failure(404, "not_found_error", "model: x"), InvalidRequest, "model: x", Some(404)),
+        (Reply::failure(413, "request_too_large", "32 MB"), ContextTooLong, "32 MB", Some(413)),
+        (Reply::failure(429, "rate_limit_error", "slower"), RateLimit, "slower", Some(429)),
+        (Reply::failure(429, "insufficient_quota", "pay"), Billing, "insufficient_quota: pay", Some(429)),
+        (Reply::failure(500, "api_error", "oops"), Server, "oops", Some(500)),
+        (Reply::failure(503, "", "later"), Overloaded, "later", Some(503)),
+        (Reply::failure(529, "overloaded_error", "Overloaded"), Overloaded, "Overloaded", Some(529)),
+        (Reply::failed_stream("overloaded_error", "Overloaded"), Overloaded, "Overloaded", None),
+        (Reply::page("text/html", "<html><h1>Welcome  to\nthe hotel</h1>"), Protocol, "<h1>Welcome to the hotel", None),
+        (Reply::page("application/json", "{\"error\":{\"message\":\"loading model\"}}"), Server, "loading model", None),
+        (Reply::text("A long answer.").broken_after(300), Connection, "broke off", None),
+        (Reply::text("A long answer.").ended_after(300), Protocol, "broke off", None),
+        (Reply::text("x").broken_after(0), Connection, "broke off", None),
+        (Reply::text("x").ended_after(0), Protocol, "broke off", None),
+    ];
+    for (model, wire) in MODELS {
+        for (reply, kind, words, status) in &cases {
+            let vendor = FakeVendor::answering([reply.clone()]);
+            let error = ask(&provider(&vendor, wire), &request(model, vec![user("Hello.")])).await;
+            let error = error.expect_err("the reply is a failure");
+            assert_eq!((error.kind, error.status), (*kind, *status), "{model}: {error}");
+            assert!(error.message.contains(words), "{model}: {error} {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_wait_that_a_vendor_asks_for_is_read() {
+    let vendor = FakeVendor::answering([Reply::failure(429, "rate_limit_error", "slower").retry_after("17")]);
+    let error = ask(&provider(&vendor, WireKind::Anthropic), &request("anthropic/m", vec![user("Hello.")])).await;
+    assert_eq!(error.expect_err("the reply is a failure").retry_after, Some(Duration::from_secs(17)));
+}
+
+#[tokio::test]
+async fn every_wait_has_an_end() {
+    let short = Duration::from_millis(150);
+    let long = Duration::from_secs(20);
+    let cases = [
+        (
+            Timeouts { connect: long, first_byte: short, between_chunks: long },
+            Reply::text("x").after(long),
+            "sent nothing for 0.15 s",
+        ),
+        (
+            Timeouts { connect: long, first_byte: long, between_chunks: short },
+            Reply::text("x").in_chunks_of(100).with_pauses(long),
+            "stood still",
+        ),
+    ];
+    for (timeouts, reply, words) in cases {
+        let vendor = FakeVendor::answering([reply]);
+        let started = Instant::now();
+        let error =
+            ask(&with_timeouts(&vendor, WireKind::Chat, timeouts), &request("openai-chat/m", vec![user("Hello.")]))
+                .await;
+        let error = error.expect_err("nothing comes");
+        assert_eq!(error.kind, FailureKind::Timeout, "{error}");
+        assert!(error.message.contains(words), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_a_connection_failure() {
+    let vendor = FakeVendor::answering([]);
+    let provider = provider(&vendor, WireKind::OpenAi);
+    drop(vendor);
+    let error = ask(&provider, &request("openai/m", vec![user("Hello.")])).await.expect_err("nobody listens");
+    assert_eq!(error.kind, FailureKind::Connection, "{error}");
+    assert!(error.message.to_lowercase().contains("connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn an_https_address_gets_a_client_with_roots() {
+    // Nothing on this port speaks TLS; that the failure is one of the connection shows that the client was made.
+    let vendor = FakeVendor::answering([]);
+    let url = vendor.url().replace("http:", "https:").parse().expect("the address is a URL");
+    let provider = HttpProvider::new(WireKind::OpenAi, url, Credentials::None, Timeouts::default());
+    let error = ask(&provider, &request("openai/m", vec![user("Hello.")])).await.expect_err("that is no TLS");
+    assert_eq!(error.kind, FailureKind::Connection, "{error}");
+    assert!(!error.message.contains("cannot set up"), "{error}");
+}

@@ -1,0 +1,8 @@
+//! The room as its neighbours see it: requests out, streams in, and a playbook in place of a vendor.
+
+mod decoders;
+mod encoders;
+mod fixtures;
+mod http;
+mod scripted;
+mod settings;
