@@ -1,0 +1,319 @@
+//! The engine's face: make a session, send to it, let it work, look at it, close it.
+
+use crate::{
+    context,
+    drive::{self, TurnEnd},
+    live::{Interrupt, Live},
+    toolbox::{Toolbox, ToolboxError},
+};
+use adj_domain::{
+    AgentDefinition, Event, EventId, LogId, ModelRef, NewEvent, PendingInput, RunId, SandboxMode, Session,
+    SessionEvent, SessionId, SessionSpec, StepId, WorkspaceSpec,
+    event::{BodyError, EventBody},
+    session::IllegalEvent,
+};
+use adj_gateway::ModelCaller;
+use adj_harness::{EnvironmentFacts, assemble};
+use adj_sandbox::Launcher;
+use adj_store::{AppendError, Batch, ClaimError, Expect, LogMeta, NodeId, Store, StoreError};
+use adj_workspace::{
+    Layout, OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError, Workspaces,
+};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::{Mutex, OnceCell, broadcast};
+
+/// Why the engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("there is no session {0}")]
+    NoSession(SessionId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot write to {log}")]
+    Append { log: LogId, source: AppendError },
+    #[error("cannot take over {log}")]
+    Claim { log: LogId, source: ClaimError },
+    #[error("a stored commit is not one")]
+    Commit(#[from] ParseObjectIdError),
+    #[error("a stored name is not one")]
+    Name(#[from] ParseNameError),
+    #[error("the log cannot be read back")]
+    Body(#[from] BodyError),
+    #[error("the log is not a legal history")]
+    Illegal(#[from] IllegalEvent),
+    #[error("cannot open the folder for workspaces")]
+    Workspaces(#[from] OpenWorkspacesError),
+    #[error("cannot open the repository")]
+    Repository(#[from] OpenRepositoryError),
+    #[error("cannot prepare the workspace")]
+    Prepare(#[from] PrepareError),
+    #[error("cannot prepare the sandbox")]
+    Toolbox(#[from] ToolboxError),
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub models: Arc<dyn ModelCaller>,
+    pub launcher: Launcher,
+    /// How private workspaces are kept apart.
+    pub layout: Layout,
+    /// The folder for workspaces, supervisors and their spools.
+    pub state: PathBuf,
+    /// The user's home, for the toolchains in it.
+    pub home: Option<PathBuf>,
+    pub node: NodeId,
+}
+
+/// Hosts sessions. Clones are the same engine.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) parts: Parts,
+    pub(crate) live: broadcast::Sender<Live>,
+    pub(crate) workspaces: OnceCell<Arc<Workspaces>>,
+    toolboxes: Mutex<HashMap<SessionId, Arc<Toolbox>>>,
+}
+
+impl Inner {
+    /// Opened at the first need: a session on the user's own folder has none.
+    pub(crate) async fn workspaces(&self) -> Result<Arc<Workspaces>, OpenWorkspacesError> {
+        let open = || async {
+            let Parts { state, launcher, layout, .. } = &self.parts;
+            Workspaces::open(state, launcher.clone(), *layout).await.map(Arc::new)
+        };
+        self.workspaces.get_or_try_init(open).await.cloned()
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("state", &self.state).field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Engine").field(&self.0.parts).finish()
+    }
+}
+
+/// What a session is to be; the engine adds what the workspace says.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub agent: AgentDefinition,
+    pub workspace: WorkspaceSpec,
+    pub sandbox: SandboxMode,
+    /// The command its result will be judged by, for the prompt.
+    pub check: Option<String>,
+    pub run: Option<(RunId, StepId)>,
+    pub title: Option<String>,
+}
+
+/// Live events that a slow watcher may fall behind before it misses some.
+const LIVE_BUFFER: usize = 4096;
+/// Events read from the store at a time.
+const PAGE: u32 = 1000;
+
+impl Engine {
+    pub fn new(parts: Parts) -> Self {
+        let (live, _) = broadcast::channel(LIVE_BUFFER);
+        Self(Arc::new(Inner { parts, live, workspaces: OnceCell::new(), toolboxes: Mutex::default() }))
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.parts.store
+    }
+
+    pub async fn workspaces(&self) -> Result<Arc<Workspaces>, EngineError> {
+        Ok(self.0.workspaces().await?)
+    }
+
+    pub fn home(&self) -> Option<&Path> {
+        self.0.parts.home.as_deref()
+    }
+
+    pub fn launcher(&self) -> &Launcher {
+        &self.0.parts.launcher
+    }
+
+    pub fn node(&self) -> &NodeId {
+        &self.0.parts.node
+    }
+
+    pub fn subscribe(&self) -> broadcast::Receiver<Live> {
+        self.0.live.subscribe()
+    }
+
+    /// Tells watchers of an event that somebody else committed to this engine's store.
+    pub fn announce(&self, event: &Event) {
+        // Nobody watching is fine.
+        let _ = self.0.live.send(Live::Committed(Box::new(event.clone())));
+    }
+
+    /// Makes a session with an id of the caller's choice. A session that exists already is left as it is.
+    pub async fn create(&self, id: &SessionId, new: NewSession) -> Result<(), EngineError> {
+        let log = LogId::from(id.clone());
+        let parent = new.run.as_ref().map(|(run, _)| LogId::from(run.clone()));
+        let title = new.title.clone().unwrap_or_else(|| new.agent.name.clone());
+        let meta = LogMeta { title, parent, ..LogMeta::default() };
+        self.store().create(&log, meta).await?;
+        if !self.store().read(&log, 0, 1).await?.is_empty() {
+            return Ok(());
+        }
+        let (inside, root) = self.places(&new.workspace).await?;
+        let facts = EnvironmentFacts {
+            workspace: inside.display().to_string(),
+            sandbox: new.sandbox,
+            platform: format!("{} {}", platform_name(), std::env::consts::ARCH),
+            check: new.check,
+        };
+        let instructions = tokio::task::spawn_blocking(move || context::gather(&root)).await.unwrap_or_default();
+        let spec = SessionSpec {
+            system: assemble(&new.agent.role, &facts, &instructions),
+            agent: new.agent,
+            workspace: new.workspace,
+            sandbox: new.sandbox,
+            run: new.run,
+            title: new.title,
+        };
+        let claim = self.claim(&log).await?;
+        let event = SessionEvent::Created { spec: Box::new(spec) };
+        let new = event.into_new(EventId::derive(&[id.as_str(), "1"]));
+        // Another process may have been faster; then its event stands.
+        if claim.head == 0 {
+            self.append(&claim.fence, 0, vec![new], Vec::new()).await?;
+        }
+        self.store().release(claim.fence).await?;
+        Ok(())
+    }
+
+    /// Where the workspace is for the agent, and a folder on the host that shows the tree it starts from.
+    async fn places(&self, workspace: &WorkspaceSpec) -> Result<(PathBuf, PathBuf), EngineError> {
+        match workspace {
+            WorkspaceSpec::Direct { path } => Ok((PathBuf::from(path), PathBuf::from(path))),
+            WorkspaceSpec::Private { repository, commit, name } => {
+                let workspaces = self.workspaces().await?;
+                let repository = workspaces.repository(Path::new(repository)).await?;
+                let workspace = workspaces.prepare(&repository, &commit.parse()?, &name.parse()?).await?;
+                Ok((workspace.inside().to_owned(), workspace.base_tree().to_owned()))
+            }
+        }
+    }
+
+    /// Queues a message. Once it returns, the message is safe; the same id is taken up once.
+    pub async fn send(&self, id: &SessionId, input: &PendingInput) -> Result<(), EngineError> {
+        self.store().submit(&LogId::from(id.clone()), input).await?;
+        Ok(())
+    }
+
+    /// Lets a session work until it is idle and nothing waits for it.
+    pub async fn work(&self, id: &SessionId, interrupt: &Interrupt) -> Result<TurnEnd, EngineError> {
+        drive::work(self, id, interrupt).await
+    }
+
+    /// Reads and folds a session's log.
+    pub async fn session(&self, id: &SessionId) -> Result<Session, EngineError> {
+        let mut events = Vec::new();
+        for event in self.events(&LogId::from(id.clone())).await? {
+            events.push((event.id.clone(), event.session_event()?));
+        }
+        Session::replay(id, events)?.ok_or_else(|| EngineError::NoSession(id.clone()))
+    }
+
+    /// Returns the newest error of a session, in words.
+    pub async fn last_error(&self, id: &SessionId) -> Result<Option<String>, EngineError> {
+        let mut last = None;
+        for event in self.events(&LogId::from(id.clone())).await? {
+            if let SessionEvent::Error { message, .. } = event.session_event()? {
+                last = Some(message);
+            }
+        }
+        Ok(last)
+    }
+
+    /// Reads a whole log.
+    pub async fn events(&self, log: &LogId) -> Result<Vec<Event>, EngineError> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event| event.seq);
+            let page = self.store().read(log, after, PAGE).await?;
+            if page.is_empty() {
+                return Ok(events);
+            }
+            events.extend(page);
+        }
+    }
+
+    /// Ends every sandbox that this engine has opened.
+    pub async fn close_all(&self) -> Result<(), EngineError> {
+        let toolboxes: Vec<_> = self.0.toolboxes.lock().await.drain().collect();
+        for (_, toolbox) in toolboxes {
+            toolbox.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the sandbox of a session with everything that runs in it. The session itself can be taken up again.
+    pub async fn close(&self, id: &SessionId) -> Result<(), EngineError> {
+        let toolbox = self.0.toolboxes.lock().await.remove(id);
+        match toolbox {
+            Some(toolbox) => toolbox.close().await?,
+            None => Toolbox::close_left_over(&self.0.parts, id).await?,
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn toolbox(&self, session: &Session) -> Arc<Toolbox> {
+        let mut toolboxes = self.0.toolboxes.lock().await;
+        let toolbox = toolboxes
+            .entry(session.id.clone())
+            .or_insert_with(|| Arc::new(Toolbox::new(Arc::clone(&self.0), session.id.clone(), &session.spec)));
+        Arc::clone(toolbox)
+    }
+
+    /// Takes a log, a session's or a run's, for this engine's process.
+    pub async fn claim(&self, log: &LogId) -> Result<adj_store::Claim, EngineError> {
+        let claimed = self.store().claim(log, self.node()).await;
+        claimed.map_err(|source| EngineError::Claim { log: log.clone(), source })
+    }
+
+    /// Appends on top of `head` and tells watchers.
+    pub async fn append(
+        &self,
+        fence: &adj_store::Fence,
+        head: u64,
+        events: Vec<NewEvent>,
+        takes: Vec<EventId>,
+    ) -> Result<(), EngineError> {
+        let appended = self.store().append(fence, Expect::Head(head), Batch { events, takes }).await;
+        let events = appended.map_err(|source| EngineError::Append { log: fence.log().clone(), source })?;
+        for event in &events {
+            self.announce(event);
+        }
+        Ok(())
+    }
+}
+
+/// An agent with the built-in limits and no tools.
+pub fn default_agent(model: &ModelRef) -> AgentDefinition {
+    AgentDefinition {
+        name: "agent".to_owned(),
+        role: "agent".to_owned(),
+        model: model.clone(),
+        effort: None,
+        tools: Vec::new(),
+        max_output_tokens: 16_384,
+        max_steps: 200,
+        context_window_tokens: 200_000,
+    }
+}
+
+fn platform_name() -> &'static str {
+    if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS }
+}

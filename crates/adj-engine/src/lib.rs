@@ -1,0 +1,20 @@
+//! Sessions at work: one writer each, effects at most once, recovery of what a dead process left.
+//!
+//! Must not know: terminals, HTTP, or that several sessions may be one run.
+//! Start at [`Engine`]; the loop of one session is in `drive`.
+
+mod engine;
+
+mod drive;
+mod toolbox;
+mod toolchains;
+
+mod context;
+mod live;
+
+pub use adj_tools::{ToolName, specs as tool_specs};
+pub use context::gather;
+pub use drive::TurnEnd;
+pub use engine::{Engine, EngineError, NewSession, Parts, default_agent};
+pub use live::{Interrupt, Live};
+pub use toolchains::add_toolchains;

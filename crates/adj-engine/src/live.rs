@@ -1,0 +1,38 @@
+//! What can be watched while it happens, and the wish that it ends.
+
+use adj_domain::{Event, SessionId};
+use adj_gateway::Delta;
+use tokio_util::sync::CancellationToken;
+
+/// Something a watcher may want to show. Only [`Live::Committed`] is remembered; the rest is gone when it is not seen.
+#[derive(Debug, Clone)]
+pub enum Live {
+    Committed(Box<Event>),
+    /// A piece of an answer under way.
+    Delta {
+        session: SessionId,
+        delta: Delta,
+    },
+}
+
+/// Asks turns to end after the step they are in. Clones share the wish.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(CancellationToken);
+
+impl Interrupt {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn ask(&self) {
+        self.0.cancel();
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    pub async fn asked(&self) {
+        self.0.cancelled().await;
+    }
+}

@@ -1,0 +1,215 @@
+//! What can be typed. The doc comments are the manual.
+
+use adj_domain::{LogId, ModelRef, RunId, SandboxMode, SessionId};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Run, supervise and record fleets of coding agents
+#[derive(Debug, Parser)]
+#[command(name = "adjutant", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "State lives under ADJUTANT_HOME (default: adjutant in the XDG state directory).\n\
+                        Exit codes: 0 done, 1 the work failed, 2 wrong usage or settings, 3 the answer did not fit its schema,\n\
+                        4 no sandbox here, 5 trouble with the journal, 6 a trace is not what was written, 130 interrupted.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(RunArgs),
+    Exec(ExecArgs),
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// Print a completion script for a shell
+    Completions {
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Plan, build in parallel, check and merge one piece of work on a repository
+///
+/// A planner, a researcher and a builder turn the prompt into a blueprint of specialists. These work side by side, each in
+/// a private copy of the repository and in a sandbox. A gate (the repository's test command) judges each result and the
+/// merged whole; only then is your branch moved, by one fast-forward. What does not pass stays on branches of its own.
+///
+/// Ctrl+C lets everybody finish the step they are in and stops; `--resume` goes on from there, also after a crash.
+/// Ctrl+C twice stops at once.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  adjutant run --demo\n  adjutant run \"add a --json flag to the list command\"\n  \
+                        adjutant run --model anthropic/claude-sonnet-4-5 --gate 'make test' \"fix issue 12\"\n  \
+                        adjutant run --resume run_0123456789abcdef"
+)]
+pub struct RunArgs {
+    /// What is to be done; `-` reads it from standard input
+    #[arg(required_unless_present_any = ["demo", "resume"], conflicts_with_all = ["demo", "resume"])]
+    pub prompt: Option<String>,
+
+    /// Work on an embedded sample project with scripted models: no key, no network
+    #[arg(long, conflicts_with = "resume")]
+    pub demo: bool,
+
+    /// Go on with a run that was interrupted or died
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<RunId>,
+
+    /// The repository to work on (default: the one you stand in), or with --demo the new folder to unpack into
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Keep the agents' workspaces after the run
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Start from the uncommitted changes too: they are kept in a snapshot ref and become a commit of their own
+    #[arg(long)]
+    pub include_dirty: bool,
+
+    /// The command that judges each result and the merged whole (default: found in the repository)
+    #[arg(long, value_name = "COMMAND", conflicts_with = "no_gate")]
+    pub gate: Option<String>,
+
+    /// Merge without any check
+    #[arg(long)]
+    pub no_gate: bool,
+
+    /// Longest time for one check, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub gate_timeout: u64,
+
+    /// Turns a specialist gets to pass its check
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub attempts: u32,
+
+    /// Agents at work at the same time
+    #[arg(long, short = 'j', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub agents: u32,
+
+    /// Specialists a blueprint may have
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub max_specialists: u32,
+
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// How far commands may reach; danger-full-access runs them without a sandbox
+    #[arg(long, short = 's', value_name = "MODE", default_value = "workspace-write")]
+    pub sandbox: SandboxMode,
+
+    /// Print each event as one line of JSON, and a report at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Run one agent on a folder, in the foreground
+///
+/// Progress goes to standard error, the agent's last message to standard output.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  adjutant exec \"why does the build fail?\" --sandbox read-only\n  \
+                        git diff | adjutant exec - --output-schema review.json --last-message review.out\n  \
+                        adjutant exec --resume sesn_0123456789abcdef \"and now the tests\"")]
+pub struct ExecArgs {
+    /// What is to be done; `-` reads it from standard input
+    #[arg(required_unless_present = "resume")]
+    pub prompt: Option<String>,
+
+    /// The folder to work in (default: where you stand)
+    #[arg(long, short = 'C', value_name = "DIR")]
+    pub cd: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// How far commands may reach; danger-full-access runs them without a sandbox
+    #[arg(long, short = 's', value_name = "MODE", default_value = "workspace-write")]
+    pub sandbox: SandboxMode,
+
+    /// A JSON Schema that the last message must fit: one that does not is sent back once, then the exit code is 3
+    #[arg(long, value_name = "FILE")]
+    pub output_schema: Option<PathBuf>,
+
+    /// Write the last message into this file too
+    #[arg(long, value_name = "FILE")]
+    pub last_message: Option<PathBuf>,
+
+    /// Go on with an earlier session
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "sandbox", "model", "effort"])]
+    pub resume: Option<SessionId>,
+
+    /// Model requests that one turn may take
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_steps: u32,
+
+    /// Print each event as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// The model, as vendor/name: openai/…, anthropic/…, openai-chat/…, scripted/…
+    #[arg(long, short = 'm', value_name = "VENDOR/NAME", env = "ADJUTANT_MODEL")]
+    pub model: Option<ModelRef>,
+
+    /// Reasoning effort: low, medium, high, or another word the vendor knows
+    #[arg(long, short = 'r', value_name = "EFFORT")]
+    pub effort: Option<String>,
+
+    /// The playbook that scripted models play
+    #[arg(long, value_name = "FILE", env = "ADJUTANT_PLAYBOOK")]
+    pub playbook: Option<PathBuf>,
+}
+
+/// Show, export and verify what happened
+#[derive(Debug, Subcommand)]
+pub enum TraceCommand {
+    /// List runs and sessions, newest first
+    List {
+        /// Runs only, without their sessions
+        #[arg(long)]
+        runs: bool,
+        /// Longest list
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a run with its sessions, or one session, as a timeline
+    Show {
+        /// A run or a session
+        id: LogId,
+        /// Show everything in full, instead of the first lines
+        #[arg(long)]
+        full: bool,
+        /// Show hashes and sizes in place of what was said
+        #[arg(long, conflicts_with = "full")]
+        no_text: bool,
+        /// Show also each whole prompt, as it was sent
+        #[arg(long, conflicts_with = "no_text")]
+        prompts: bool,
+    },
+    /// Print a run with its sessions, or one session, as JSON lines
+    Export {
+        /// A run or a session
+        id: LogId,
+        /// Put hashes and sizes in place of what was said; such an export cannot be verified
+        #[arg(long)]
+        no_text: bool,
+    },
+    /// Check that logs are whole and unchanged
+    ///
+    /// Walks the hash chain of each log, folds it again, looks for each blob that it names, and holds each prompt's hash
+    /// against the prompt rebuilt from the log.
+    Verify {
+        /// Runs (with their sessions) or sessions; none: everything
+        ids: Vec<LogId>,
+        /// Check an exported file instead
+        #[arg(long, value_name = "FILE", conflicts_with = "ids")]
+        file: Option<PathBuf>,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}

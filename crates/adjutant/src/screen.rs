@@ -1,0 +1,180 @@
+//! Putting live events before people or programs: a moving picture on a terminal, plain lines in a pipe, JSON on request.
+
+use crate::{
+    board::{Board, Line, Tone},
+    words::{duration, one_line, tokens},
+};
+use adj_domain::{Event, SessionId, Timestamp};
+use adj_engine::Live;
+use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// One JSON object a line on standard output.
+    Json,
+    /// Lines, or a moving picture where standard error is a terminal.
+    People,
+}
+
+/// Shows events until told to stop; then everything that was sent before has been shown.
+pub async fn show(mut live: Receiver<Live>, how: Show, stop: CancellationToken) {
+    let mut screen = Screen::new(how);
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            received = live.recv() => match received {
+                Ok(Live::Committed(event)) => screen.event(&event),
+                Ok(Live::Delta { .. }) => {}
+                Err(RecvError::Lagged(missed)) => screen.missed(missed),
+                Err(RecvError::Closed) => break,
+            },
+            () = stop.cancelled() => break,
+            _ = tick.tick() => screen.redraw(),
+        }
+    }
+    screen.finish();
+}
+
+struct Screen {
+    how: Show,
+    board: Board,
+    picture: Option<Picture>,
+}
+
+/// The moving part at the lower end of a terminal.
+struct Picture {
+    all: MultiProgress,
+    agents: BTreeMap<SessionId, ProgressBar>,
+    total: ProgressBar,
+    started: std::time::Instant,
+}
+
+impl Screen {
+    fn new(how: Show) -> Self {
+        let moving = how == Show::People && std::io::stderr().is_terminal();
+        Self { how, board: Board::default(), picture: moving.then(Picture::new) }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let lines = self.board.apply(event);
+        if self.how == Show::Json {
+            let json = serde_json::to_string(event).expect("an event is plain data");
+            // A reader that went away does not stop the work; the trace has it all.
+            let _ = writeln!(std::io::stdout(), "{json}");
+            return;
+        }
+        for line in lines {
+            self.line(&line);
+        }
+    }
+
+    fn line(&self, line: &Line) {
+        let style = match line.tone {
+            Tone::Plain => Style::new(),
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default(),
+            Tone::Quiet => Style::new().dimmed(),
+        };
+        let mark = match line.tone {
+            Tone::Good => "✓",
+            Tone::Bad => "✗",
+            Tone::Plain => "·",
+            Tone::Quiet => " ",
+        };
+        let who = one_line(&line.who, 20);
+        let text = format!("{style}{mark} {who:<12} {}{style:#}", line.text);
+        match &self.picture {
+            Some(picture) => {
+                let text = if colors() { text } else { anstream::adapter::strip_str(&text).to_string() };
+                let _ = picture.all.println(text);
+            }
+            None => {
+                let _ = writeln!(anstream::stderr(), "{text}");
+            }
+        }
+    }
+
+    fn missed(&self, events: u64) {
+        self.line(&Line {
+            who: "screen".to_owned(),
+            text: format!("{events} events were not shown; the trace has them"),
+            tone: Tone::Quiet,
+        });
+    }
+
+    fn redraw(&mut self) {
+        let Some(picture) = &mut self.picture else { return };
+        picture.agents.retain(|id, bar| {
+            let stays = self.board.working.contains_key(id);
+            if !stays {
+                bar.finish_and_clear();
+            }
+            stays
+        });
+        let now = Timestamp::now();
+        for (id, working) in &self.board.working {
+            let bar = picture.agents.entry(id.clone()).or_insert_with(|| {
+                let bar = ProgressBar::new_spinner().with_style(agent_style());
+                picture.all.insert_before(&picture.total, bar)
+            });
+            let elapsed = u64::try_from(now.as_millisecond() - working.since.as_millisecond()).unwrap_or(0);
+            bar.set_message(format!(
+                "{:<12} {:>8} {:>7} tok  {}",
+                one_line(&working.name, 12),
+                duration(elapsed),
+                tokens(working.usage.total_tokens()),
+                one_line(&working.doing, 60),
+            ));
+            bar.tick();
+        }
+        picture.total.set_message(format!(
+            "{} at work · {} · {} tokens",
+            self.board.working.len(),
+            duration(picture.started.elapsed().as_millis() as u64 / 1000 * 1000),
+            tokens(self.board.usage.total_tokens()),
+        ));
+        picture.total.tick();
+    }
+
+    fn finish(&mut self) {
+        if let Some(picture) = &self.picture {
+            for bar in picture.agents.values() {
+                bar.finish_and_clear();
+            }
+            picture.total.finish_and_clear();
+        }
+    }
+}
+
+impl Picture {
+    fn new() -> Self {
+        let all = MultiProgress::new();
+        let total = all.add(ProgressBar::new_spinner().with_style(total_style()));
+        Self { all, agents: BTreeMap::new(), total, started: std::time::Instant::now() }
+    }
+}
+
+fn agent_style() -> ProgressStyle {
+    let template = if colors() { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
+    ProgressStyle::with_template(template).expect("the template is ours")
+}
+
+fn total_style() -> ProgressStyle {
+    let template = if colors() { "  {wide_msg:.dim}" } else { "  {wide_msg}" };
+    ProgressStyle::with_template(template).expect("the template is ours")
+}
+
+fn colors() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}

@@ -1,0 +1,35 @@
+//! The settings file of a user: `adjutant/config.toml` in the XDG configuration directory.
+
+use crate::failure::{Failure, Result};
+use adj_domain::ModelRef;
+use etcetera::BaseStrategy;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// What can be set. An unknown key is an error that names file and line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserSettings {
+    /// The model to use when none is named: `vendor/name`.
+    pub model: Option<ModelRef>,
+    /// The playbook of scripted models.
+    pub playbook: Option<PathBuf>,
+}
+
+impl UserSettings {
+    /// Reads the file, if there is one.
+    pub fn load() -> Result<Self> {
+        let Some(path) = path() else { return Ok(Self::default()) };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+        };
+        toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    }
+}
+
+fn path() -> Option<PathBuf> {
+    let xdg = etcetera::base_strategy::Xdg::new().ok()?;
+    Some(xdg.config_dir().join("adjutant").join("config.toml"))
+}

@@ -1,0 +1,235 @@
+//! A log as a timeline that people can read.
+
+use crate::{
+    board,
+    words::{count, duration, harmless, one_line, short, thousands},
+};
+use adj_domain::{
+    BlobHash, Content, Event, GateSubject, LogId, RequestResult, RunEvent, SessionEvent, StepOutcome, Verdict,
+    event::BodyError,
+};
+use std::collections::BTreeMap;
+
+/// How much is shown of what was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// The first lines.
+    Short,
+    Full,
+    /// Hashes and sizes only.
+    Hidden,
+}
+
+/// Renders events of several logs, in the order of time.
+#[derive(Debug)]
+pub struct Timeline {
+    text: Text,
+    names: BTreeMap<LogId, String>,
+    start: Option<i64>,
+}
+
+impl Timeline {
+    pub fn new(text: Text) -> Self {
+        Self { text, names: BTreeMap::new(), start: None }
+    }
+
+    /// One event: a line, and below it what was said.
+    pub fn render(&mut self, event: &Event) -> Result<String, BodyError> {
+        let at = event.at.as_millisecond();
+        let since = u64::try_from(at - *self.start.get_or_insert(at)).unwrap_or(0);
+        let (head, body) = match &event.log {
+            LogId::Session(_) => {
+                let body = event.session_event()?;
+                if let SessionEvent::Created { spec } = &body {
+                    self.names.insert(event.log.clone(), spec.agent.name.clone());
+                }
+                self.session(&body)
+            }
+            LogId::Run(_) => self.run(&event.run_event()?),
+        };
+        let name = self.names.get(&event.log).map_or("run", String::as_str);
+        let mut text =
+            format!("{:>10}  {:<12} {:<28} {head}", stamp(since), one_line(name, 12), one_line(&event.kind, 28));
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        for line in body.lines() {
+            text.push_str(&format!("{:>10}  {line}\n", ""));
+        }
+        Ok(text)
+    }
+
+    fn said(&self, text: &str) -> String {
+        match self.text {
+            Text::Full => harmless(text),
+            Text::Hidden => format!(
+                "[{} bytes, blake3 {}]",
+                thousands(text.len() as u64),
+                short(BlobHash::of(text.as_bytes()).as_str())
+            ),
+            Text::Short => {
+                const LINES: usize = 6;
+                let lines: Vec<&str> = text.trim_end().lines().collect();
+                let mut shown: Vec<String> = lines.iter().take(LINES).map(|line| one_line(line, 160)).collect();
+                if lines.len() > LINES {
+                    shown.push(format!("[{} more]", count(lines.len() - LINES, "line")));
+                }
+                shown.join("\n")
+            }
+        }
+    }
+
+    fn content(&self, content: &[Content]) -> String {
+        self.said(&board::said(content))
+    }
+
+    fn session(&self, event: &SessionEvent) -> (String, String) {
+        match event {
+            SessionEvent::Created { spec } => {
+                let parts: Vec<String> =
+                    spec.system.iter().map(|part| format!("{} (version {})", part.name, part.version)).collect();
+                let prompt = spec.system_prompt();
+                let head = format!("{}, {}, sandbox {}", spec.agent.role, spec.agent.model, spec.sandbox);
+                let hash = BlobHash::of(prompt.as_bytes());
+                (head, format!("system prompt {}: {}", short(hash.as_str()), parts.join(", ")))
+            }
+            SessionEvent::StatusRunning { turn } => (format!("turn {turn}"), String::new()),
+            SessionEvent::UserMessage { content, output_schema } => {
+                let schema = if output_schema.is_some() { "answer by schema" } else { "" };
+                (schema.to_owned(), self.content(content))
+            }
+            SessionEvent::ModelRequestStarted { step, purpose, prompt, .. } => (
+                format!(
+                    "step {step}{}, prompt {} ({}, about {} tokens)",
+                    if *purpose == adj_domain::Purpose::Compaction { " (summary)" } else { "" },
+                    short(prompt.hash.as_str()),
+                    count(usize::try_from(prompt.items).unwrap_or(usize::MAX), "item"),
+                    thousands(prompt.estimated_tokens)
+                ),
+                String::new(),
+            ),
+            SessionEvent::ModelRequestEnded { result, .. } => match result {
+                RequestResult::Answered { model, model_usage, attempts, latency_ms, .. } => {
+                    let again = if *attempts > 1 { format!(", {attempts} attempts") } else { String::new() };
+                    let head = format!(
+                        "{model}: {} in, {} out, {} cached, {}{again}",
+                        thousands(model_usage.input_tokens + model_usage.cache_write_tokens),
+                        thousands(model_usage.output_tokens),
+                        thousands(model_usage.cache_read_tokens),
+                        duration(*latency_ms)
+                    );
+                    (head, String::new())
+                }
+                RequestResult::Failed { message, attempts, .. } => {
+                    (format!("failed after {}", count(*attempts as usize, "attempt")), self.said(message))
+                }
+                RequestResult::Abandoned => ("abandoned, asked again".to_owned(), String::new()),
+            },
+            SessionEvent::AgentMessage { content } => (String::new(), self.content(content)),
+            SessionEvent::AgentThinking { vendor, .. } => (format!("for {vendor} only"), String::new()),
+            SessionEvent::AgentToolUse { name, input, raw_input, .. } => match (self.text, raw_input) {
+                (Text::Hidden, _) => (name.clone(), self.said(&input.to_string())),
+                (_, Some(raw)) => (format!("{name}, arguments are not JSON"), self.said(raw)),
+                (Text::Full, None) => (name.clone(), harmless(&input.to_string())),
+                (Text::Short, None) => (board::call(name, input), String::new()),
+            },
+            SessionEvent::PolicyDecided { verdict, layer, rule, .. } => {
+                let verdict = if *verdict == Verdict::Allow { "allow" } else { "deny" };
+                (format!("{verdict} ({layer}: {})", one_line(rule, 120)), String::new())
+            }
+            SessionEvent::AgentToolResult { content, is_error, exit_code, duration_ms, full_output, .. } => {
+                let exit = exit_code.map_or_else(String::new, |code| format!("exit {code}, "));
+                let failed = if *is_error { "failed, " } else { "" };
+                let full = full_output.as_ref().map_or_else(String::new, |hash| format!(", all of it: blob {hash}"));
+                (format!("{failed}{exit}{}{full}", duration(*duration_ms)), self.content(content))
+            }
+            SessionEvent::OutputRejected { errors } => ("sent back".to_owned(), self.said(&errors.join("\n"))),
+            SessionEvent::ContextCompacted { summary, tokens_before, .. } => {
+                (format!("from about {} tokens", thousands(*tokens_before)), self.said(summary))
+            }
+            SessionEvent::Error { message, .. } => (String::new(), self.said(message)),
+            SessionEvent::UsageReported { usage } => {
+                (format!("{} tokens so far", thousands(usage.total_tokens())), String::new())
+            }
+            SessionEvent::StatusIdle { stop_reason } => (one_line(&board::idle(stop_reason), 200), String::new()),
+            SessionEvent::ToolStarted { .. } | SessionEvent::UserInterrupt | SessionEvent::Resumed => {
+                Default::default()
+            }
+        }
+    }
+
+    fn run(&self, event: &RunEvent) -> (String, String) {
+        match event {
+            RunEvent::Created { spec } => {
+                let gate = spec
+                    .gate
+                    .as_ref()
+                    .map_or_else(|| "no gate".to_owned(), |gate| format!("gate `{}`", one_line(&gate.command, 80)));
+                let head =
+                    format!("{} at {}, {}, {gate}", one_line(&spec.target_branch, 60), short(&spec.base), spec.model);
+                (head, self.said(&spec.prompt))
+            }
+            RunEvent::TurnStarted { step, kind, session } => (format!("{step}: {kind} ({session})"), String::new()),
+            RunEvent::TurnFinished { step, kind, outcome, usage } => {
+                let tokens = thousands(usage.total_tokens());
+                match outcome {
+                    StepOutcome::Completed { .. } => (format!("{step}: {kind}, {tokens} tokens"), String::new()),
+                    StepOutcome::Failed { why } => (format!("{step}: {kind} failed"), self.said(why)),
+                }
+            }
+            RunEvent::HandedOff { from, to, hash, bytes } => {
+                (format!("{from} → {to}: {} bytes, blake3 {}", thousands(*bytes), short(hash.as_str())), String::new())
+            }
+            RunEvent::BlueprintAccepted { blueprint } => {
+                let lines: Vec<String> = blueprint
+                    .specialists()
+                    .iter()
+                    .map(|one| {
+                        let after: Vec<&str> = one.depends_on.iter().map(|on| on.as_str()).collect();
+                        let after =
+                            if after.is_empty() { String::new() } else { format!(" (after {})", after.join(", ")) };
+                        format!("{}: {}{after}", one.id, self.said(&one.title))
+                    })
+                    .collect();
+                (count(lines.len(), "specialist"), lines.join("\n"))
+            }
+            RunEvent::BlueprintRejected { errors } => (String::new(), self.said(&errors.join("\n"))),
+            RunEvent::BasePrepared { step, commit } => (format!("{step} starts from {}", short(commit)), String::new()),
+            RunEvent::ResultCommitted { step, attempt, commit, changed, ref_name, .. } => {
+                let head = format!("{step}, attempt {attempt}: {} ({})", short(commit), count(changed.len(), "file"));
+                (head, format!("{ref_name}\n{}", self.said(&changed.join("\n"))))
+            }
+            RunEvent::GateStarted { subject, commit, command } => {
+                (format!("{subject} at {}: {}", short(commit), one_line(command, 100)), String::new())
+            }
+            RunEvent::GateFinished { subject, receipt } => {
+                let verdict = if receipt.passed { "passed" } else { "failed" };
+                let exit = receipt.exit_code.map_or_else(String::new, |code| format!(", exit {code}"));
+                let head = format!(
+                    "{}: {verdict}{exit}, tree {}, {}",
+                    gate_name(subject),
+                    short(&receipt.tree),
+                    duration(receipt.duration_ms)
+                );
+                (head, self.said(&receipt.tail))
+            }
+            RunEvent::Merged { step, commit, .. } => (format!("{step}: {}", short(commit)), String::new()),
+            RunEvent::MergeConflicted { step, paths } => (step.to_string(), self.said(&paths.join("\n"))),
+            RunEvent::WorkKept { branch, commit } => (format!("{branch} at {}", short(commit)), String::new()),
+            RunEvent::LandingStarted { branch, from, to } | RunEvent::Landed { branch, from, to } => {
+                (format!("{}: {} → {}", one_line(branch, 60), short(from), short(to)), String::new())
+            }
+            RunEvent::LandingRefused { why } => (String::new(), self.said(why)),
+            RunEvent::Finished { outcome } => (board::outcome(outcome), String::new()),
+            RunEvent::Interrupted | RunEvent::Resumed => Default::default(),
+        }
+    }
+}
+
+fn gate_name(subject: &GateSubject) -> String {
+    subject.to_string()
+}
+
+/// `+12.345`: seconds since the first event.
+fn stamp(millis: u64) -> String {
+    format!("+{}.{:03}", millis / 1000, millis % 1000)
+}

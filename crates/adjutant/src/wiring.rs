@@ -1,0 +1,170 @@
+//! Puts the rooms together: where the state is, which models there are, one engine.
+
+use crate::{
+    cli::ModelArgs,
+    failure::{Failure, Result},
+    settings::UserSettings,
+};
+use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
+use adj_engine::{Engine, Parts};
+use adj_gateway::{Gateway, RetryPolicy};
+use adj_providers::{Playbook, Scripted, Settings};
+use adj_sandbox::Launcher;
+use adj_store::{NodeId, SqliteStore, Store};
+use adj_workspace::Layout;
+use anyhow::Context;
+use etcetera::BaseStrategy;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The folder of all state: `ADJUTANT_HOME`, or `adjutant` in the XDG state directory.
+pub fn state_dir() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os("ADJUTANT_HOME").filter(|home| !home.is_empty()) {
+        let home = PathBuf::from(home);
+        return Ok(std::path::absolute(&home).with_context(|| format!("cannot use {}", home.display()))?);
+    }
+    let xdg = etcetera::base_strategy::Xdg::new()
+        .map_err(|error| Failure::usage(error).hint("set ADJUTANT_HOME to a folder for the state"))?;
+    let state = xdg.state_dir().expect("the XDG strategy has a state directory");
+    Ok(state.join("adjutant"))
+}
+
+/// The user's home, if there is one.
+fn home_dir() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
+/// Opens the store for writing.
+pub fn open_store(state: &Path) -> Result<Arc<SqliteStore>> {
+    let store = SqliteStore::open(state)?;
+    crash_after(&store);
+    Ok(Arc::new(store))
+}
+
+/// Opens the store for looking only.
+pub fn open_store_read_only(state: &Path) -> Result<Arc<SqliteStore>> {
+    match SqliteStore::open_read_only(state) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error @ adj_store::OpenError::Missing { .. }) => {
+            Err(Failure::usage(error).hint("nothing was run yet; `adjutant run --demo` is a start"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// For crash tests: `ADJUTANT_CRASH_AFTER=N` kills this process right after its N-th durable write.
+fn crash_after(store: &SqliteStore) {
+    let wanted = std::env::var("ADJUTANT_CRASH_AFTER").ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(wanted) = wanted {
+        store.set_after_commit(Box::new(move |written| {
+            if written >= wanted {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            }
+        }));
+    }
+}
+
+/// Which models can be called, and which one is meant.
+#[derive(Debug)]
+pub struct Models {
+    pub gateway: Gateway,
+    pub model: ModelRef,
+}
+
+/// Chooses the model: the command line, then the settings file, then whichever key is in the environment.
+pub fn models(args: &ModelArgs) -> Result<Models> {
+    let user = UserSettings::load()?;
+    let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
+    let model = args.model.clone().or(user.model).or_else(|| settings.default_model());
+    let Some(model) = model else {
+        return Err(Failure::usage("no model is configured").hint(
+            "there are three ways: name one with --model vendor/name (or ADJUTANT_MODEL); or put a key into the \
+             environment (ANTHROPIC_API_KEY, OPENAI_API_KEY, or OPENAI_COMPATIBLE_BASE_URL for a server of your own); or \
+             write model = \"vendor/name\" into the settings file. `adjutant run --demo` needs none of them",
+        ));
+    };
+    let mut gateway = Gateway::new(RetryPolicy::default());
+    for (vendor, provider) in settings.providers() {
+        gateway = gateway.with(vendor, provider);
+    }
+    match args.playbook.clone().or(user.playbook) {
+        Some(path) => gateway = gateway.with("scripted", Arc::new(Scripted::new(load_playbook(&path)?))),
+        None if model.vendor == "scripted" => {
+            return Err(Failure::usage(format!("the model {model} plays a playbook, and none was named"))
+                .hint("name one with --playbook FILE (or ADJUTANT_PLAYBOOK)"));
+        }
+        None => {}
+    }
+    if !gateway.vendors().any(|vendor| vendor == model.vendor) {
+        return Err(Failure::usage(format!("no key and no base URL for the vendor of {model} is in the environment"))
+            .hint("set ANTHROPIC_API_KEY, OPENAI_API_KEY, OPENAI_COMPATIBLE_BASE_URL or the vendor's own variables"));
+    }
+    Ok(Models { gateway, model })
+}
+
+fn load_playbook(path: &Path) -> Result<Playbook> {
+    Playbook::load(path).map_err(|error| anyhow::Error::new(error).into())
+}
+
+/// Builds the engine on the state folder.
+pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<Engine> {
+    let store = open_store(state)?;
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
+    let layout = match sandbox {
+        SandboxMode::DangerFullAccess => Layout::Unconfined,
+        SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite => Layout::Overlay,
+    };
+    Ok(Engine::new(Parts {
+        store,
+        models: Arc::new(gateway),
+        launcher: Launcher::current_exe()?,
+        layout,
+        state: state.to_owned(),
+        home: home_dir(),
+        node: NodeId::from_random(random),
+    }))
+}
+
+/// Randomness for a new id.
+pub fn random() -> Result<[u8; 20]> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
+    Ok(bytes)
+}
+
+/// Reads all events of a log, without an engine.
+pub async fn read_events(store: &dyn Store, log: &LogId) -> Result<Vec<Event>> {
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        let page = store.read(log, events.last().map_or(0, |event| event.seq), 1000).await?;
+        if page.is_empty() {
+            return Ok(events);
+        }
+        events.extend(page);
+    }
+}
+
+/// Folds a session that an earlier process made.
+pub async fn read_session(state: &Path, id: &SessionId) -> Result<Session> {
+    let store = open_store_read_only(state)?;
+    let mut events = Vec::new();
+    for event in read_events(store.as_ref(), &id.clone().into()).await? {
+        events.push((event.id.clone(), event.session_event().map_err(anyhow::Error::new)?));
+    }
+    let session = Session::replay(id, events).map_err(anyhow::Error::new)?;
+    session.ok_or_else(|| adj_engine::EngineError::NoSession(id.clone()).into())
+}
+
+/// Folds a run that an earlier process made.
+pub async fn read_run(state: &Path, id: &RunId) -> Result<Run> {
+    let store = open_store_read_only(state)?;
+    let mut events = Vec::new();
+    for event in read_events(store.as_ref(), &id.clone().into()).await? {
+        events.push(event.run_event().map_err(anyhow::Error::new)?);
+    }
+    let run = Run::replay(id, events).map_err(anyhow::Error::new)?;
+    run.ok_or_else(|| adj_squad::SquadError::NoRun(id.clone()).into())
+}
