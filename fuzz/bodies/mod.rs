@@ -1,0 +1,7 @@
+//! What each fuzz target does with its input, so that the tests can do the same with the seeds.
+//!
+//! A body panics when something that must hold does not.
+
+pub mod journal;
+pub mod patch;
+pub mod provider_stream;
