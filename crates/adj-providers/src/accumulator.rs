@@ -1,11 +1,12 @@
 //! A whole answer, made from a stream that came to its proper end, and from no other.
 
-use crate::{ModelEvent, ProviderError};
+use crate::{ModelEvent, ProviderError, error::excerpt};
 use adj_domain::{AnswerBlock, ModelAnswer, StopReason, Usage};
 
 /// More than any model can say in one answer.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 pub const MAX_BLOCKS: usize = 1024;
+const MAX_MODEL_CHARS: usize = 200;
 
 /// Collects one attempt's events; a new attempt needs a new one, so that nothing of a cut stream survives.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ impl Accumulator {
             return Err(ProviderError::protocol("the stream went on after its end"));
         }
         match event {
-            ModelEvent::Started { model } => self.model = model,
+            ModelEvent::Started { model } => self.model = excerpt(&model, MAX_MODEL_CHARS),
             ModelEvent::Block(block) => {
                 self.bytes = self.bytes.saturating_add(size_of_block(&block));
                 if self.bytes > MAX_ANSWER_BYTES || self.blocks.len() >= MAX_BLOCKS {

@@ -96,12 +96,19 @@ pub(crate) fn place_fd(fd: &OwnedFd, number: RawFd) -> io::Result<()> {
     check(unsafe { libc::dup2(fd.as_raw_fd(), number) }.into())
 }
 
-/// Gives every signal its default meaning and unblocks all, so that nothing of ours leaks into a command.
+/// Gives every signal its default meaning and unblocks all: ignored and blocked ones are inherited from whoever started us.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: setting the default action is always sound; the uncatchable and reserved ones fail harmlessly.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    set_blocked(&[]);
+}
+
+/// Undoes what a helper itself has changed since [`reset_signals`].
+pub(crate) fn restore_signals() {
+    // SAFETY: setting the default action is always sound.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     set_blocked(&[]);
 }
 

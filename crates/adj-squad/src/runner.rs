@@ -429,8 +429,8 @@ impl Hands {
     }
 }
 
-fn shown(path: &std::path::PathBuf) -> String {
-    path.display().to_string()
+fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -76,7 +76,7 @@ impl GitError {
 pub enum FindGitError {
     #[error("no git found in {searched:?}")]
     Missing { searched: OsString },
-    #[error("{} is git {found}; at least git 2.43 is needed", path.display())]
+    #[error("{} is git {found}; at least git 2.38 is needed", path.display())]
     TooOld { path: PathBuf, found: String },
     #[error("cannot ask {} for its version", path.display())]
     Version { path: PathBuf, source: GitError },
@@ -148,11 +148,11 @@ impl Git {
 
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// `merge-tree --merge-base` came with 2.40, `--attr-source` with 2.41, and 2.43 read attributes right in bare stores.
+/// `merge-tree --write-tree` came with 2.38; Debian 12 has 2.39.
 fn new_enough(answer: &str) -> bool {
     let numbers: Vec<u32> =
         answer.trim_start_matches("git version ").split(['.', ' ', '-']).map_while(|part| part.parse().ok()).collect();
-    numbers.get(..2).is_some_and(|version| version >= &[2, 43])
+    numbers.get(..2).is_some_and(|version| version >= &[2, 38])
 }
 
 enum Input {
@@ -389,8 +389,8 @@ mod tests {
     fn old_versions_are_refused() {
         let cases = [
             ("git version 2.47.3", true),
-            ("git version 2.43.0", true),
-            ("git version 2.42.9", false),
+            ("git version 2.38.0", true),
+            ("git version 2.37.9", false),
             ("git version 3.0", true),
             ("git version 2.50.1 (Apple Git-155)", true),
             ("git version 2.51.0.windows.1", true),

@@ -2,14 +2,21 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
+use std::slice;
 
 use crate::authorship::Authorship;
+use crate::files::At;
+use crate::gather::entries;
 use crate::git::GitError;
 use crate::id::{CommitId, TreeId};
 use crate::repository::Repository;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::workspaces::Workspaces;
+
+/// More than any sensible file of attributes.
+const ATTRIBUTE_FILE_CAP_BYTES: usize = 16 << 20;
+const ATTRIBUTE_FILES: usize = 1000;
 
 /// How two commits come together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +90,25 @@ impl Workspaces {
         if base.is_none() && store.is_ancestor(ours, theirs).await.map_err(failed)? {
             return Ok(Merge::FastForward { commit: theirs.clone() });
         }
-        // A merge in a working tree obeys the attributes of `ours`; a bare store has to be told.
-        let call = store.call("merge-tree").option(format!("--attr-source={ours}")).accept(&[0, 1]);
-        let call = call.arguments(["--write-tree", "-z", "--name-only", "--messages"]);
-        let call = call.arguments(base.map(|base| format!("--merge-base={base}")));
-        let output = call.argument(ours.as_str()).argument(theirs.as_str()).run().await.map_err(failed)?;
+        let (left, right) = match base {
+            None => (ours.clone(), theirs.clone()),
+            // Two commits that have nothing but the base in common; git learned to be told a base only in 2.40.
+            Some(base) => {
+                let alone = async |commit: &CommitId| -> Result<CommitId, GitError> {
+                    store
+                        .commit(&store.tree_of(commit).await?, slice::from_ref(base), "side of a merge", authorship)
+                        .await
+                };
+                (alone(ours).await.map_err(failed)?, alone(theirs).await.map_err(failed)?)
+            }
+        };
+        let scratch = self.scratch().map_err(StoreError::from)?;
+        let mut call = store.call("merge-tree").accept(&[0, 1]);
+        if store.lay_out_attributes(ours, &scratch.0).await? {
+            call = call.option("-c").option("core.bare=false").variable("GIT_WORK_TREE", &scratch.0).folder(&scratch.0);
+        }
+        let call = call.arguments(["--write-tree", "-z", "--name-only", "--messages", left.as_str(), right.as_str()]);
+        let output = call.run().await.map_err(failed)?;
         let unexpected = || failed(GitError::unexpected("merge-tree", &output.stdout));
         let (tree, conflicts) = parse(&output.stdout).ok_or_else(unexpected)?;
         match (output.status, conflicts.is_empty()) {
@@ -101,6 +122,37 @@ impl Workspaces {
             (1, false) => Ok(Merge::Conflict { conflicts }),
             _ => Err(unexpected()),
         }
+    }
+}
+
+impl Store {
+    /// Writes the `.gitattributes` files of a commit into `folder`, since a merge in a working tree obeys those of its tree.
+    async fn lay_out_attributes(&self, commit: &CommitId, folder: &Path) -> Result<bool, StoreError> {
+        let listed = self.call("ls-tree").arguments(["-r", "-z", commit.as_str()]).run().await?;
+        let mut found = 0;
+        for entry in entries(&listed.stdout) {
+            let Some(end) = entry.iter().position(|&byte| byte == b'\t') else { continue };
+            let path = Path::new(OsStr::from_bytes(&entry[end + 1..]));
+            let is_plain = entry.starts_with(b"100644 ") || entry.starts_with(b"100755 ");
+            // A tree that was never checked may hold names that lead out of the folder.
+            let is_inside = path.components().all(|part| matches!(part, Component::Normal(name) if name != ".git"));
+            if path.file_name() != Some(OsStr::new(".gitattributes")) || !is_plain || !is_inside {
+                continue;
+            }
+            found += 1;
+            if found > ATTRIBUTE_FILES {
+                break;
+            }
+            let object = String::from_utf8_lossy(&entry[..end]);
+            let object = object.rsplit(' ').next().unwrap_or_default();
+            let call = self.call("cat-file").arguments(["blob", object]);
+            let content = call.keep_first(ATTRIBUTE_FILE_CAP_BYTES).run().await?.stdout;
+            let path = folder.join(path);
+            let parent = path.parent().expect("it is below the folder");
+            std::fs::create_dir_all(parent).at("make the folder", parent)?;
+            std::fs::write(&path, content).at("write", &path)?;
+        }
+        Ok(found > 0)
     }
 }
 

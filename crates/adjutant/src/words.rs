@@ -45,14 +45,12 @@ pub fn short(commit: &str) -> &str {
 /// steer a terminal.
 pub fn one_line(text: &str, longest: usize) -> String {
     let mut line = String::new();
-    let mut length = 0;
-    for character in text.trim().chars() {
+    for (length, character) in text.trim().chars().enumerate() {
         if length == longest {
             line.push('…');
             break;
         }
         line.push(if character.is_control() { ' ' } else { character });
-        length += 1;
     }
     line
 }

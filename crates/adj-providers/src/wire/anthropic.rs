@@ -3,7 +3,7 @@
 //! Cached prefix: tools, then system, then messages. Breakpoints stand on the last tool, on the system block, and on the
 //! last two user messages: the newest one writes the cache, the one before it is where the previous request wrote it.
 
-use super::{Encoded, own_reasoning};
+use super::{Encoded, is_loose_reasoning, object_input, own_reasoning};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
@@ -76,18 +76,26 @@ fn cache() -> Value {
 fn messages(request: &ModelRequest) -> Vec<Value> {
     // Consecutive blocks of one role become one message, because roles must alternate.
     let mut messages: Vec<(&str, Vec<Value>)> = Vec::new();
-    for item in &request.items {
+    for (place, item) in request.items.iter().enumerate() {
         let (role, blocks) = match item {
+            Item::Reasoning { .. } if is_loose_reasoning(&request.items, place) => continue,
             Item::User { content } => ("user", blocks_of(content)),
             Item::Assistant { text } => ("assistant", text_block(text).into_iter().collect()),
             Item::Reasoning { .. } => ("assistant", own_reasoning(item, request).cloned().into_iter().collect()),
             Item::ToolCall { id, name, input } => {
-                let input = if input.is_object() { input.clone() } else { json!({"input": input}) };
+                let input = object_input(input);
                 ("assistant", vec![json!({"type": "tool_use", "id": id, "name": name, "input": input})])
             }
             Item::ToolResult { call, content, is_error } => {
                 let mut block = json!({"type": "tool_result", "tool_use_id": call});
-                let content = blocks_of(content);
+                let mut content = blocks_of(content);
+                if *is_error {
+                    // The API takes an error only in words, and not without any.
+                    content.retain(|block| block["type"] == "text");
+                    if content.is_empty() {
+                        content.push(json!({"type": "text", "text": "(no output)"}));
+                    }
+                }
                 if !content.is_empty() {
                     block["content"] = Value::Array(content);
                 }

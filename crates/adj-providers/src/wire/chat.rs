@@ -1,6 +1,6 @@
 //! The chat completions API: OpenAI's older wire, and everybody else's (vLLM, Ollama, llama.cpp, DeepSeek, …).
 
-use super::{Encoded, own_reasoning};
+use super::{Encoded, object_input, own_reasoning};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
@@ -109,7 +109,7 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
                 }
             }
             Item::ToolCall { id, name, input } => draft.calls.push(
-                json!({"id": id, "type": "function", "function": {"name": name, "arguments": input.to_string()}}),
+                json!({"id": id, "type": "function", "function": {"name": name, "arguments": object_input(input).to_string()}}),
             ),
             Item::ToolResult { call, content, .. } => {
                 draft.close(&mut messages);

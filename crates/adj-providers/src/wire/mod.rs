@@ -31,3 +31,17 @@ fn own_reasoning<'a>(item: &'a adj_domain::Item, request: &adj_domain::ModelRequ
         _ => None,
     }
 }
+
+/// Whether an item is reasoning that led to nothing (the answer was cut while the model thought): vendors refuse to see it
+/// without what it led to.
+fn is_loose_reasoning(items: &[adj_domain::Item], place: usize) -> bool {
+    use adj_domain::Item;
+    let mut rest = items[place..].iter().skip_while(|item| matches!(item, Item::Reasoning { .. }));
+    matches!(items[place], Item::Reasoning { .. })
+        && !matches!(rest.next(), Some(Item::Assistant { .. } | Item::ToolCall { .. }))
+}
+
+/// A call's input as vendors take it back: always an object, even where the model wrote something else.
+fn object_input(input: &serde_json::Value) -> serde_json::Value {
+    if input.is_object() { input.clone() } else { serde_json::json!({"input": input}) }
+}

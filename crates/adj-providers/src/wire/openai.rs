@@ -1,6 +1,6 @@
 //! OpenAI's Responses API, without anything stored at the vendor: reasoning travels encrypted, in the request.
 
-use super::{Encoded, own_reasoning};
+use super::{Encoded, is_loose_reasoning, object_input, own_reasoning};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
@@ -43,7 +43,10 @@ pub fn encode(request: &ModelRequest) -> Encoded {
         body.insert("tools".to_owned(), tools.collect());
         body.insert("parallel_tool_calls".to_owned(), json!(true));
     }
-    let input = request.items.iter().filter_map(|item| input_item(item, request));
+    let items = request.items.iter().enumerate();
+    let input = items
+        .filter(|(place, _)| !is_loose_reasoning(&request.items, *place))
+        .filter_map(|(_, item)| input_item(item, request));
     body.insert("input".to_owned(), input.collect());
     Encoded::new("/responses", &Value::Object(body))
 }
@@ -71,9 +74,9 @@ fn input_item(item: &Item, request: &ModelRequest) -> Option<Value> {
             }
             Some(Value::Object(sent))
         }
-        Item::ToolCall { id, name, input } => {
-            Some(json!({"type": "function_call", "call_id": id, "name": name, "arguments": input.to_string()}))
-        }
+        Item::ToolCall { id, name, input } => Some(
+            json!({"type": "function_call", "call_id": id, "name": name, "arguments": object_input(input).to_string()}),
+        ),
         Item::ToolResult { call, content, .. } => {
             let only_text = content.iter().all(|block| matches!(block, Content::Text { .. }));
             let output = if only_text { json!(Content::join_text(content)) } else { json!(parts_of(content)) };

@@ -231,3 +231,23 @@ fn images_of_results_follow_their_text_in_chat() {
     let roles = roles.map(|message| message["role"].as_str().unwrap_or_default()).collect::<Vec<_>>();
     assert_eq!(roles, ["system", "user", "assistant", "tool", "tool", "user"]);
 }
+
+#[test]
+fn reasoning_that_led_to_nothing_is_left_out() {
+    let reasoning = |vendor: &str, model: &str| Item::Reasoning {
+        vendor: vendor.to_owned(),
+        model: model.to_owned(),
+        payload: json!({"type": "thinking", "thinking": "cut", "signature": "s", "summary": [], "encrypted_content": "cut",
+                        "reasoning_content": "cut"}),
+    };
+    for model in MODELS {
+        let (vendor, name) = model.split_once('/').expect("a model has a vendor");
+        let loose = reasoning(vendor, name);
+        let items = vec![user("Think."), loose.clone(), loose.clone(), user("Well?"), loose.clone()];
+        let text = String::from_utf8(encode(&request(model, items)).body).expect("a body is UTF-8");
+        assert!(!text.contains("cut"), "{text}");
+        let items = vec![user("Think."), loose.clone(), loose, assistant("Thought."), user("Well?")];
+        let text = String::from_utf8(encode(&request(model, items)).body).expect("a body is UTF-8");
+        assert!(text.contains("cut"), "{text}");
+    }
+}

@@ -236,8 +236,7 @@ fn start_main(payload: Payload, plan: &Plan, reports: &UnixStream) -> Result<Res
             None => {
                 let mut keep = vec![0, 1, 2, channel.as_raw_fd()];
                 let _ = reports;
-                sys::reset_signals();
-                sys::ignore_signal(libc::SIGPIPE);
+                sys::set_blocked(&[]);
                 let is_ready = sys::die_with_parent()
                     .and_then(|()| sys::close_all_but(&mut keep))
                     .and_then(|()| sys::set_not_dumpable());
@@ -266,7 +265,7 @@ fn become_command(argv: &[OsString], stdio: &[OwnedFd; 3], plan: &Plan) -> i32 {
         return error.raw_os_error().unwrap_or(libc::EIO);
     }
     let _ = rustix::process::setsid();
-    sys::reset_signals();
+    sys::restore_signals();
     let program = match find_program(&argv[0], plan) {
         Ok(program) => program,
         Err(errno) => return errno,

@@ -72,8 +72,13 @@ impl Violations {
         let input = list(&body["input"]);
         self.unless(!input.is_empty(), "input is empty");
         let mut open = Calls::default();
+        let mut before = "";
         for item in input {
-            match item["type"].as_str().unwrap_or_default() {
+            let kind = item["type"].as_str().unwrap_or_default();
+            let leads_on = kind == "reasoning" || kind == "function_call" || item["role"] == "assistant";
+            self.unless(before != "reasoning" || leads_on, "a reasoning item leads to nothing");
+            before = kind;
+            match kind {
                 "message" => {
                     let role = item["role"].as_str().unwrap_or_default();
                     let part = match role {
@@ -111,7 +116,7 @@ impl Violations {
                     let good = item["output"].is_string() || item["output"].is_array();
                     self.unless(good, "an output is neither text nor a list");
                 }
-                kind => self.add(format!("{kind:?} is not an item")),
+                _ => self.add(format!("{kind:?} is not an item")),
             }
         }
         self.unless(open.all_answered(), "a call is not answered");
@@ -160,6 +165,11 @@ impl Violations {
                     ("user", "tool_result") => {
                         self.unless(!past_results, "a tool result comes after other blocks of its message");
                         open.answer(&block["tool_use_id"], self);
+                        if block["is_error"] == true {
+                            let parts = list(&block["content"]);
+                            let only_text = parts.iter().all(|part| part["type"] == "text");
+                            self.unless(!parts.is_empty() && only_text, "a failed result is not text");
+                        }
                     }
                     ("assistant", "tool_use") => {
                         open.call(&block["id"], self);
@@ -177,6 +187,11 @@ impl Violations {
             }
             if role == "user" {
                 self.unless(open.all_answered(), "a call is not answered in the very next message");
+            } else if blocks
+                .last()
+                .is_some_and(|last| last["type"].as_str().is_some_and(|kind| kind.contains("thinking")))
+            {
+                self.add("an assistant's message ends with thinking");
             }
         }
     }

@@ -95,6 +95,26 @@ fn what_a_vendor_refuses_is_refused_with_the_reason() {
             "the last message is not a user's",
         ),
         (messages(json!([by("tool", json!([tool_result("a")]))])), "neither user nor assistant"),
+        (
+            messages(json!([
+                user,
+                by("assistant", json!([tool_use("a")])),
+                by("user", json!([{"type": "tool_result", "tool_use_id": "a", "is_error": true}]))
+            ])),
+            "not text",
+        ),
+        (
+            messages(json!([
+                user,
+                by("assistant", json!([{"type": "thinking", "thinking": "x", "signature": "s"}])),
+                user
+            ])),
+            "ends with thinking",
+        ),
+        (
+            responses(json!([input, {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "e"}, input])),
+            "leads to nothing",
+        ),
         (responses(json!([input])), ""),
         (responses(json!([input, call("a"), call("b"), output("b"), output("a")])), ""),
         (responses(json!([input, call("a"), input])), "before every call is answered"),

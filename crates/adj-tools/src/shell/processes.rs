@@ -1,7 +1,7 @@
 //! Finding and ending every process that a shell started.
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, waitid, waitpid};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ impl Family<'_> {
         }
     }
 
+    /// Parents before their children: a shell whose command is killed first would go on with the next one.
     fn alive(&self) -> Vec<Pid> {
         let own = getpid().as_raw_pid();
         let processes = processes();
@@ -54,19 +55,25 @@ impl Family<'_> {
             children.entry(process.parent).or_default().push(pid);
         }
         let shell = self.shell.as_raw_pid();
-        let mut family: HashSet<i32> = HashSet::new();
-        let mut queue = vec![shell];
-        if self.is_everything {
-            queue.extend(children.get(&own).into_iter().flatten());
-        }
-        for (&pid, process) in &processes {
-            if process.group == shell || (!self.is_everything && !process.is_dead && self.is_marked(pid)) {
-                queue.push(pid);
-            }
-        }
-        while let Some(pid) = queue.pop() {
-            if pid != own && family.insert(pid) {
-                queue.extend(children.get(&pid).into_iter().flatten());
+        let mut strays: Vec<i32> = processes
+            .iter()
+            .filter(|&(&pid, process)| {
+                let is_adopted = self.is_everything && process.parent == own;
+                is_adopted || process.group == shell || (!self.is_everything && !process.is_dead && self.is_marked(pid))
+            })
+            .map(|(&pid, _)| pid)
+            .collect();
+        // Among those whose parents are gone, the older one is more likely to have started the other.
+        strays.sort_unstable();
+        let mut seen = HashSet::from([own]);
+        let mut family = Vec::new();
+        for root in std::iter::once(shell).chain(strays) {
+            let mut queue = VecDeque::from([root]);
+            while let Some(pid) = queue.pop_front() {
+                if seen.insert(pid) {
+                    family.push(pid);
+                    queue.extend(children.get(&pid).into_iter().flatten());
+                }
             }
         }
         family

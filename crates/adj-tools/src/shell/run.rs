@@ -177,10 +177,10 @@ fn script(command: &str, output: &str, nonce: &str) -> Vec<u8> {
     format!(
         "\\exec </dev/null >{output} 2>&1\n\
          \\builtin eval -- {command}\n\
-         \\builtin printf '%s %d\\n' {nonce} \"$?\" >&{CONTROL_FD}\n\
+         \\builtin printf '\\n%s %d\\n' {nonce} \"$?\" >&{CONTROL_FD}\n\
          \\builtin set +euvx\n\
          \\exec </dev/null >/dev/null 2>&1\n\
-         \\builtin printf '%s ready\\n' {nonce} >&{CONTROL_FD}\n",
+         \\builtin printf '\\n%s ready\\n' {nonce} >&{CONTROL_FD}\n",
         command = quoted_text(command),
     )
     .into_bytes()

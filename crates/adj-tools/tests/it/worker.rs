@@ -63,7 +63,7 @@ async fn every_tool_works_inside_a_sandbox() {
         ("grep", json!({"pattern": "^[0-9]"}), "a.txt:1:1\na.txt:2:2\n"),
         ("write", json!({"file_path": "/tmp/note", "content": "x"}), "created /tmp/note (1 line)"),
         ("bash", json!({"command": "cat /tmp/note"}), "x"),
-        ("bash", json!({"command": "rm -rf /tmp/* && echo clean"}), "clean\n"),
+        ("bash", json!({"command": "rm -r /tmp/adjutant-shell-* && echo clean"}), "clean\n"),
         ("bash", json!({"command": "echo $X"}), "1\n"),
     ];
     for (index, (tool, input, expected)) in calls.into_iter().enumerate() {
@@ -154,7 +154,6 @@ async fn a_call_through_the_sandbox_costs_little() {
         times.push(started.elapsed());
     }
     times.sort();
-    eprintln!("median {:?}, worst {:?}", times[25], times[50]);
     assert!(times[25] < Duration::from_millis(50), "{:?}", times[25]);
     stage.supervisor.stop().await.expect("an end");
 }

@@ -59,13 +59,14 @@ async fn each_way_of_coming_together_has_its_name() {
 #[tokio::test]
 async fn attributes_of_the_tree_count() {
     let world = World::new().await;
-    world.write(".gitattributes", "CHANGES merge=union\nlocked -merge\n");
+    world.write(".gitattributes", "CHANGES merge=union\n");
+    world.write("below/.gitattributes", "locked -merge\n");
     world.write("CHANGES", "start\n");
-    world.write("locked", "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+    world.write("below/locked", "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
     world.commit("attributes");
-    let one = world.result("one", "echo one >> CHANGES; sed -i s/1/one/ locked").await;
+    let one = world.result("one", "echo one >> CHANGES; sed -i s/1/one/ below/locked").await;
     let two = world.result("two", "echo two >> CHANGES").await;
-    let three = world.result("three", "sed -i s/9/nine/ locked").await;
+    let three = world.result("three", "sed -i s/9/nine/ below/locked").await;
     let Merge::Clean { commit, .. } = merge(&world, None, &one, &two).await.expect("asked") else { panic!("clean") };
     assert_eq!(world.store(&["show", &format!("{commit}:CHANGES")]).await, "start\none\ntwo");
     assert!(matches!(merge(&world, None, &one, &three).await.expect("asked"), Merge::Conflict { .. }));

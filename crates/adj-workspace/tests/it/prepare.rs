@@ -27,7 +27,7 @@ async fn nothing_is_hashed_again_by_the_first_status() {
 
 #[tokio::test]
 async fn every_layout_shows_the_same_tree() {
-    for layout in [Layout::Overlay, Layout::Copy] {
+    for layout in [Layout::Overlay, Layout::Copy, Layout::Unconfined] {
         let world = World::with_layout(layout).await;
         let workspace = world.prepare("one").await;
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use adj_workspace::{RemoveError, Swept};
+use adj_workspace::{Layout, RemoveError, Swept};
 
 use crate::world::{World, agent, authorship, git_in, name, open};
 
@@ -55,6 +55,19 @@ async fn every_byte_is_still_reachable() {
 }
 
 #[tokio::test]
+async fn copies_are_saved_too() {
+    for layout in [Layout::Copy, Layout::Unconfined] {
+        let world = World::with_layout(layout).await;
+        let workspace = world.prepare("one").await;
+        agent(&workspace, "echo mine > ignored; mkdir closed; chmod 0 closed").await;
+        let removed = world.workspaces.remove(&name("one"), &authorship()).await.expect("removed");
+        assert!(!world.home.path().join("state/workspaces/one").exists());
+        let content = world.store(&["cat-file", "blob", &format!("{}:files/ignored", removed.commit)]).await;
+        assert_eq!(content, "mine", "{layout:?}");
+    }
+}
+
+#[tokio::test]
 async fn removing_again_gives_the_same_answer() {
     let world = World::new().await;
     let workspace = world.prepare("one").await;
@@ -104,7 +117,7 @@ async fn leftovers_of_a_crash_are_swept() {
     // Process numbers end far below this one, so nobody has it.
     fs::create_dir_all(state.join("scratch/999999999-dead/out")).expect("made");
     fs::create_dir_all(state.join(format!("scratch/{}-mine", std::process::id()))).expect("made");
-    let again = open(world.home.path(), adj_workspace::Layout::Overlay).await;
+    let again = open(world.home.path(), Layout::Overlay).await;
     assert_eq!(again.sweep().await.expect("swept"), Swept { trash: 1, scratch: 1 });
     assert_eq!(again.sweep().await.expect("swept"), Swept { trash: 0, scratch: 0 });
     assert_eq!(agent(&workspace, "cat x").await, "x");

@@ -8,7 +8,7 @@ use crate::world::{World, agent, authorship, paths};
 
 #[tokio::test]
 async fn a_snapshot_is_what_a_person_would_commit() {
-    for layout in [Layout::Overlay, Layout::Copy] {
+    for layout in [Layout::Overlay, Layout::Copy, Layout::Unconfined] {
         let world = World::with_layout(layout).await;
         let workspace = world.prepare("one").await;
         let script = "echo four >> src/main.txt; rm src/deep/er/file; echo new > 'a new file'; mkdir -p x/y; echo z > x/y/z; chmod +x x/y/z
