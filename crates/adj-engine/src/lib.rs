@@ -17,4 +17,4 @@ pub use context::gather;
 pub use drive::TurnEnd;
 pub use engine::{Engine, EngineError, NewSession, Parts, default_agent};
 pub use live::{Interrupt, Live};
-pub use toolchains::add_toolchains;
+pub use toolchains::work_plan;

@@ -2,10 +2,10 @@
 
 use crate::{
     engine::{Inner, Parts},
-    toolchains::add_toolchains,
+    toolchains::work_plan,
 };
 use adj_domain::{EventId, SandboxMode, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
-use adj_sandbox::{CallError, Finding, Mode, Mount, OpenError, Plan, StopError, Supervisor};
+use adj_sandbox::{CallError, Finding, Mount, OpenError, StopError, Supervisor};
 use adj_workspace::{OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError};
 use std::{
     fs::DirBuilder,
@@ -103,13 +103,7 @@ impl Toolbox {
     }
 
     async fn open(&self) -> Result<Opened, ToolboxError> {
-        let mode = match self.sandbox {
-            SandboxMode::ReadOnly => Mode::ReadOnly,
-            SandboxMode::WorkspaceWrite => Mode::WorkspaceWrite,
-            SandboxMode::DangerFullAccess => Mode::DangerFullAccess,
-        };
-        let mut plan = Plan::new(mode);
-        add_toolchains(&mut plan, self.engine.parts.home.as_deref());
+        let mut plan = work_plan(self.sandbox, self.engine.parts.home.as_deref());
         match &self.workspace {
             WorkspaceSpec::Direct { path } => {
                 let path = PathBuf::from(path);

@@ -1,7 +1,8 @@
 //! Language toolchains in the user's home that commands inside a sandbox may use: read-only, and without any login file.
 
-use adj_sandbox::{Bind, HOME, Plan};
-use std::path::Path;
+use adj_domain::SandboxMode;
+use adj_sandbox::{Bind, HOME, Mode, Plan};
+use std::path::{Path, PathBuf};
 
 /// Folders below the home that hold programs and libraries, and nothing secret. The flag says whether it goes on `PATH`.
 const FOLDERS: [(&str, bool); 9] = [
@@ -16,14 +17,22 @@ const FOLDERS: [(&str, bool); 9] = [
     ("go/bin", true),
 ];
 /// Caches of packages that tools look for below their own home.
-const CACHES: [(&str, &str); 3] =
-    [(".cargo/registry", ".cargo/registry"), (".cargo/git", ".cargo/git"), ("go/pkg/mod", "go/pkg/mod")];
+const CACHES: [&str; 3] = [".cargo/registry", ".cargo/git", "go/pkg/mod"];
 
-/// Shows what `home` has of them inside, at the same paths.
-pub fn add_toolchains(plan: &mut Plan, home: Option<&Path>) {
-    let Some(home) = home else { return };
+/// The plan of a sandbox for work on a project, without its workspace: limits, environment, and the toolchains of `home`.
+pub fn work_plan(mode: SandboxMode, home: Option<&Path>) -> Plan {
+    let mut plan = Plan::new(match mode {
+        SandboxMode::ReadOnly => Mode::ReadOnly,
+        SandboxMode::WorkspaceWrite => Mode::WorkspaceWrite,
+        SandboxMode::DangerFullAccess => Mode::DangerFullAccess,
+    });
+    let Some(home) = home else { return plan };
+    if mode == SandboxMode::DangerFullAccess {
+        // Nothing is mounted there: the home is the user's own.
+        plan.env.insert("HOME".to_owned(), home.display().to_string());
+    }
     let mut path = Vec::new();
-    let mut shown: Vec<std::path::PathBuf> = Vec::new();
+    let mut shown: Vec<PathBuf> = Vec::new();
     for (folder, on_path) in FOLDERS {
         let host = home.join(folder);
         if !host.is_dir() {
@@ -37,22 +46,24 @@ pub fn add_toolchains(plan: &mut Plan, home: Option<&Path>) {
             shown.push(host);
         }
     }
-    for (cache, inside) in CACHES {
+    for cache in CACHES {
         let host = home.join(cache);
         if host.is_dir() {
-            plan.binds.push(Bind { host, inside: Path::new(HOME).join(inside), writable: false });
+            plan.binds.push(Bind { host, inside: Path::new(HOME).join(cache), writable: false });
         }
     }
-    if home.join(".rustup").is_dir() {
-        plan.env.insert("RUSTUP_HOME".to_owned(), home.join(".rustup").display().to_string());
+    for (variable, folder) in [("RUSTUP_HOME", ".rustup"), ("PYENV_ROOT", ".pyenv")] {
+        if home.join(folder).is_dir() {
+            plan.env.insert(variable.to_owned(), home.join(folder).display().to_string());
+        }
     }
-    if home.join(".pyenv").is_dir() {
-        plan.env.insert("PYENV_ROOT".to_owned(), home.join(".pyenv").display().to_string());
+    if mode == SandboxMode::DangerFullAccess {
+        plan.binds.clear();
+    } else {
+        // Nothing can be fetched: cargo says so at once instead of waiting for a network.
+        plan.env.insert("CARGO_NET_OFFLINE".to_owned(), "true".to_owned());
     }
-    // Builds cannot fetch anything: tools that know of it say so at once instead of waiting for a network.
-    plan.env.insert("CARGO_NET_OFFLINE".to_owned(), "true".to_owned());
-    if let Some(known) = plan.env.get("PATH") {
-        path.push(known.clone());
-    }
+    path.extend(plan.env.get("PATH").cloned());
     plan.env.insert("PATH".to_owned(), path.join(":"));
+    plan
 }

@@ -2,8 +2,8 @@
 
 use crate::runner::SquadError;
 use adj_domain::{EventId, GateSubject, Receipt, RunSpec, SandboxMode};
-use adj_engine::{Engine, add_toolchains};
-use adj_sandbox::{Command, Exit, Mode, Plan};
+use adj_engine::{Engine, work_plan};
+use adj_sandbox::{Command, Exit};
 use adj_workspace::{Authorship, CommitId, Person, Repository};
 use std::time::Duration;
 
@@ -36,11 +36,12 @@ pub(crate) async fn run(
         workspaces.remove(&name, &nobody).await?;
     }
     let workspace = workspaces.prepare_check(repository, &gate.commit, &name).await?;
-    let mut plan = Plan::new(match spec.sandbox {
-        SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite => Mode::WorkspaceWrite,
-        SandboxMode::DangerFullAccess => Mode::DangerFullAccess,
-    });
-    add_toolchains(&mut plan, engine.home());
+    // A check may write into its throw-away tree also where the agents may not.
+    let mode = match spec.sandbox {
+        SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite => SandboxMode::WorkspaceWrite,
+        SandboxMode::DangerFullAccess => SandboxMode::DangerFullAccess,
+    };
+    let mut plan = work_plan(mode, engine.home());
     plan.workspace = workspace.mount();
     plan.binds.extend(workspace.object_binds());
     plan.cwd = workspace.inside().to_owned();

@@ -1,0 +1,7 @@
+//! The binary as people use it: commands typed in hermetic homes, against scripted models and fake vendors.
+//!
+//! Start at [`support::World`]: a home, and commands that are run in it.
+
+mod support;
+
+mod slow;

@@ -1,0 +1,9 @@
+//! A hermetic place to run the binary in, and ways to look at what it left behind.
+
+mod helpers;
+mod normal;
+mod world;
+
+pub use helpers::{helpers_of, kill, kill_helpers, wait_for, wait_until_no_helper};
+pub use normal::{Normal, logs_of};
+pub use world::{Done, World, files_of};
