@@ -45,6 +45,11 @@ pub struct Board {
 }
 
 impl Board {
+    /// What a session's agent is called.
+    pub fn name(&self, session: &SessionId) -> &str {
+        self.names.get(session).map_or("agent", String::as_str)
+    }
+
     /// Takes one event in; returns what to tell people.
     pub fn apply(&mut self, event: &Event) -> Vec<Line> {
         match &event.log {

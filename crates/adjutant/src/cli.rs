@@ -51,7 +51,8 @@ pub struct RunArgs {
     pub demo: bool,
 
     /// Go on with a run that was interrupted or died
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["dir", "include_dirty", "gate", "no_gate", "gate_timeout",
+        "attempts", "agents", "max_specialists", "model", "effort", "sandbox"])]
     pub resume: Option<RunId>,
 
     /// The repository to work on (default: the one you stand in), or with --demo the new folder to unpack into
@@ -148,8 +149,9 @@ pub struct ExecArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The model, as vendor/name: openai/…, anthropic/…, openai-chat/…, scripted/…
-    #[arg(long, short = 'm', value_name = "VENDOR/NAME", env = "ADJUTANT_MODEL")]
+    /// The model, as vendor/name: openai/…, anthropic/…, openai-chat/…, scripted/… (default: ADJUTANT_MODEL)
+    // Not read by clap, for which a variable of the environment would contradict --resume.
+    #[arg(long, short = 'm', value_name = "VENDOR/NAME")]
     pub model: Option<ModelRef>,
 
     /// Reasoning effort: low, medium, high, or another word the vendor knows

@@ -6,6 +6,7 @@ use crate::{
 };
 use adj_domain::{Event, SessionId, Timestamp};
 use adj_engine::Live;
+use adj_gateway::Delta;
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::{
@@ -35,7 +36,7 @@ pub async fn show(mut live: Receiver<Live>, how: Show, stop: CancellationToken) 
             biased;
             received = live.recv() => match received {
                 Ok(Live::Committed(event)) => screen.event(&event),
-                Ok(Live::Delta { .. }) => {}
+                Ok(Live::Delta { session, delta }) => screen.delta(&session, &delta),
                 Err(RecvError::Lagged(missed)) => screen.missed(missed),
                 Err(RecvError::Closed) => break,
             },
@@ -76,6 +77,14 @@ impl Screen {
         }
         for line in lines {
             self.line(&line);
+        }
+    }
+
+    fn delta(&self, session: &SessionId, delta: &Delta) {
+        if let (Show::People, Delta::Retrying { next_attempt, wait, message, .. }) = (self.how, delta) {
+            let wait = duration(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            let text = format!("attempt {next_attempt} in {wait}: {}", one_line(message, 120));
+            self.line(&Line { who: self.board.name(session).to_owned(), text, tone: Tone::Quiet });
         }
     }
 

@@ -73,11 +73,14 @@ pub struct Models {
     pub model: ModelRef,
 }
 
-/// Chooses the model: the command line, then the settings file, then whichever key is in the environment.
+/// Chooses the model: the command line, then `ADJUTANT_MODEL`, then the settings file, then whichever key is in the environment.
 pub fn models(args: &ModelArgs) -> Result<Models> {
     let user = UserSettings::load()?;
     let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
-    let model = args.model.clone().or(user.model).or_else(|| settings.default_model());
+    let model = match args.model.clone() {
+        Some(model) => Some(model),
+        None => model_from_env()?.or(user.model).or_else(|| settings.default_model()),
+    };
     let Some(model) = model else {
         return Err(Failure::usage("no model is configured").hint(
             "there are three ways: name one with --model vendor/name (or ADJUTANT_MODEL); or put a key into the \
@@ -102,6 +105,12 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
             .hint("set ANTHROPIC_API_KEY, OPENAI_API_KEY, OPENAI_COMPATIBLE_BASE_URL or the vendor's own variables"));
     }
     Ok(Models { gateway, model })
+}
+
+fn model_from_env() -> Result<Option<ModelRef>> {
+    let Some(text) = std::env::var_os("ADJUTANT_MODEL").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let model = text.to_string_lossy().parse().map_err(|error| Failure::usage(format!("ADJUTANT_MODEL: {error}")))?;
+    Ok(Some(model))
 }
 
 fn load_playbook(path: &Path) -> Result<Playbook> {

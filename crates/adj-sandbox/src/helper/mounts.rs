@@ -118,8 +118,7 @@ impl View<'_> {
             }
         }
         self.folder("var", 0o755)?;
-        self.folder("run", 0o755)?;
-        rustix::fs::symlinkat("/tmp", self.root, "var/tmp").doing(Layer::Mounts, || "link /var/tmp".into())
+        self.folder("run", 0o755)
     }
 
     fn etc(&self) -> Result<(), SetupError> {
@@ -221,7 +220,15 @@ impl View<'_> {
 
     fn private_folders(&mut self, plan: &Plan) -> Result<(), SetupError> {
         let size = plan.limits.tmp_bytes.to_string();
-        for (inside, mode) in [("tmp", "1777"), (&HOME[1..], "0755")] {
+        let mut folders = vec![("tmp", "1777"), (&HOME[1..], "0755")];
+        // Usually one private folder for temporary files is enough; a link, however, is no place to mount something at.
+        let mut wanted = plan.binds.iter().map(|bind| bind.inside.as_path()).chain(plan.workspace.inside());
+        if wanted.any(|inside| inside.starts_with("/var/tmp")) {
+            folders.push(("var/tmp", "1777"));
+        } else {
+            rustix::fs::symlinkat("/tmp", self.root, "var/tmp").doing(Layer::Mounts, || "link /var/tmp".into())?;
+        }
+        for (inside, mode) in folders {
             self.parents(Path::new(inside))?;
             self.folder(inside, 0o755)?;
             // Files cost kernel memory that the size does not count.

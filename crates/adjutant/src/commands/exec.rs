@@ -56,7 +56,11 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
         Ok::<_, Failure>((id, end))
     };
     let worked = worked.await;
-    let closed = engine.close_all().await;
+    let closed = match &worked {
+        // Also where this process called no tool: an earlier one may have left the sandbox open.
+        Ok((id, _)) => engine.close(id).await,
+        Err(_) => engine.close_all().await,
+    };
     stop.cancel();
     shown.await.expect("showing events does not panic");
     let (id, end) = worked?;
@@ -122,7 +126,9 @@ async fn finish(engine: &Engine, args: &ExecArgs, id: &SessionId, end: &TurnEnd)
     let again =
         format!("`adjutant exec --resume {id}` goes on from here; `adjutant trace show {id}` shows what happened");
     match &end.reason {
-        None | Some(IdleReason::EndTurn) => Ok(ExitCode::SUCCESS),
+        Some(IdleReason::EndTurn) => Ok(ExitCode::SUCCESS),
+        None => Err(Failure::usage(format!("the session {id} has not been told anything yet"))
+            .hint(format!("say what is to be done: adjutant exec --resume {id} \"PROMPT\""))),
         Some(IdleReason::RetriesExhausted) => {
             let why = engine.last_error(id).await?.unwrap_or_else(|| "the model could not be called".to_owned());
             Err(Failure::new(Code::WorkFailed, why).hint(again))

@@ -10,8 +10,9 @@ use crate::{
     wiring::{self, Models},
     words::one_line,
 };
-use adj_domain::{GateSpec, ModelRef, RunId, RunLimits, RunOutcome, RunSpec, RunState, SandboxMode, Timestamp};
+use adj_domain::{GateSpec, ModelRef, Run, RunId, RunLimits, RunOutcome, RunSpec, RunState, SandboxMode, Timestamp};
 use adj_engine::{Engine, Interrupt};
+use adj_gateway::{Gateway, RetryPolicy};
 use adj_squad::{RunEnd, Squad, core_agents};
 use adj_workspace::{Authorship, Dirtiness, Name, Person, Repository};
 use std::{
@@ -62,6 +63,7 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
     if let Some(id) = &args.resume {
         let run = wiring::read_run(state, id).await?;
         if let RunState::Finished(outcome) = &run.state {
+            clear_up(state, &run, args.keep).await?;
             return Err(Failure::usage(format!("{id} is finished: {}", crate::board::outcome(outcome)))
                 .hint(format!("`adjutant trace show {id}` shows what happened")));
         }
@@ -112,6 +114,13 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         gate: args.gate.clone(),
         resumed: false,
     })
+}
+
+/// A process that died behind a run's last event has left sandboxes and workspaces.
+async fn clear_up(state: &Path, run: &Run, keep: bool) -> Result<()> {
+    let engine = wiring::engine(state, Gateway::new(RetryPolicy::default()), run.spec.sandbox)?;
+    Squad::new(engine, keep).work(&run.id, &Interrupt::new()).await?;
+    Ok(())
 }
 
 async fn work(engine: &Engine, squad: &Squad, args: &RunArgs, plan: &Plan, interrupt: &Interrupt) -> Result<RunEnd> {
