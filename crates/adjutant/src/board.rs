@@ -242,7 +242,8 @@ pub fn call(tool: &str, input: &Value) -> String {
         }
         _ => "",
     };
-    one_line(format!("{tool} {what}").trim(), 100)
+    let shown = if tool == "bash" && !what.is_empty() { "$" } else { tool };
+    one_line(format!("{shown} {what}").trim(), 100)
 }
 
 fn between(from: Timestamp, to: Timestamp) -> String {

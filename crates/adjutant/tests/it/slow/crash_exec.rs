@@ -73,6 +73,7 @@ fn crash_after_each(between: impl Fn(&World), check: impl Fn(&World, &Path, &str
         }
         if writes.is_multiple_of(2) {
             world.run_crashing(&folder, &["exec", "--resume", &session], 1 + writes % 5);
+            between(&world);
         }
         resume(&world, &folder, &session);
         check(&world, &folder, &session, writes);
