@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// A plan of specialists. One that exists is valid: names are unique, dependencies exist, and there is no cycle.
+///
+/// Fields that this build does not know are passed over, as in everything stored; what a builder may answer is said
+/// more strictly by [`Blueprint::schema`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Draft", into = "Draft")]
 pub struct Blueprint {
@@ -15,7 +18,6 @@ pub struct Blueprint {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Specialist {
     pub id: StepId,
     pub title: String,
@@ -28,7 +30,6 @@ pub struct Specialist {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Draft {
     #[serde(default)]
     summary: String,

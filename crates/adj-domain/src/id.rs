@@ -9,7 +9,14 @@ use std::{fmt, str::FromStr};
 pub struct IdError {
     pub what: &'static str,
     pub expected: &'static str,
+    /// The beginning of it: who writes a bad id may write a long one.
     pub text: String,
+}
+
+impl IdError {
+    fn new(what: &'static str, expected: &'static str, text: &str) -> Self {
+        Self { what, expected, text: text.chars().take(100).collect() }
+    }
 }
 
 /// The alphabet of generated ids: no vowels (no words by accident), nothing that looks like something else.
@@ -74,7 +81,7 @@ macro_rules! id {
             fn try_from(text: String) -> Result<Self, IdError> {
                 match text.strip_prefix($prefix) {
                     Some(rest) if is_word(rest, 64) => Ok(Self(text)),
-                    _ => Err(IdError { what: $what, expected: concat!($prefix, "…"), text }),
+                    _ => Err(IdError::new($what, concat!($prefix, "…"), &text)),
                 }
             }
         }
@@ -187,7 +194,7 @@ impl TryFrom<String> for StepId {
         if starts_well && is_word(&text, 40) {
             Ok(Self(text))
         } else {
-            Err(IdError { what: "step name", expected: "1 to 40 of A-Z a-z 0-9 _ -, first a letter or digit", text })
+            Err(IdError::new("step name", "1 to 40 of A-Z a-z 0-9 _ -, first a letter or digit", &text))
         }
     }
 }
@@ -232,7 +239,7 @@ impl TryFrom<String> for BlobHash {
         if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
             Ok(Self(text))
         } else {
-            Err(IdError { what: "blob hash", expected: "64 lower-case hexadecimal digits", text })
+            Err(IdError::new("blob hash", "64 lower-case hexadecimal digits", &text))
         }
     }
 }

@@ -242,11 +242,13 @@ impl Run {
             }
             RunEvent::GateStarted { subject, .. } => match subject {
                 GateSubject::Step { step, attempt } => match self.steps.get_mut(step) {
+                    Some(step) if step.receipt().is_some() => return refuse("a result is judged once"),
                     Some(step) if step.result.as_ref().is_some_and(|result| result.attempt == *attempt) => {
                         step.gate = Some((*attempt, None));
                     }
                     _ => return refuse("a gate judges a result"),
                 },
+                GateSubject::Combined if self.combined.receipt.is_some() => return refuse("a result is judged once"),
                 GateSubject::Combined => self.combined.gate_started = true,
             },
             RunEvent::GateFinished { subject, receipt } => match subject {
@@ -270,7 +272,13 @@ impl Run {
             }
             RunEvent::MergeConflicted { step, paths } => self.conflict = Some((step.clone(), paths.clone())),
             RunEvent::WorkKept { branch, commit } => self.kept.push((branch.clone(), commit.clone())),
-            RunEvent::LandingStarted { from, to, .. } => self.landing = Some((from.clone(), to.clone())),
+            RunEvent::LandingStarted { from, to, .. } => {
+                let passed = self.combined.receipt.as_ref().is_some_and(|receipt| receipt.passed);
+                if self.spec.gate.is_some() && !passed {
+                    return refuse("nothing lands before its gate has passed");
+                }
+                self.landing = Some((from.clone(), to.clone()));
+            }
             RunEvent::Landed { branch, to, .. } => {
                 if self.landing.is_none() {
                     return refuse("a landing is announced first");

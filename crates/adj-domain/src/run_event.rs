@@ -89,6 +89,7 @@ pub enum StepKind {
     Build(u32),
 }
 
+/// Messages to sessions get their ids from these words too, so they are as stable as anything stored.
 impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,6 +143,10 @@ pub struct Receipt {
     pub tail: String,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// One entry of a run's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
@@ -169,7 +174,17 @@ pub enum RunEvent {
     BasePrepared { step: StepId, commit: String },
 
     #[serde(rename = "run.result_committed")]
-    ResultCommitted { step: StepId, attempt: u32, commit: String, tree: String, ref_name: String, changed: Vec<String> },
+    ResultCommitted {
+        step: StepId,
+        attempt: u32,
+        commit: String,
+        tree: String,
+        ref_name: String,
+        /// The first of the paths that differ from the step's base.
+        changed: Vec<String>,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more_changed: u64,
+    },
 
     #[serde(rename = "run.gate_started")]
     GateStarted { subject: GateSubject, commit: String, command: String },

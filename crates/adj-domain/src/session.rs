@@ -136,7 +136,7 @@ impl Session {
 
     /// An estimate of what the next request will hold.
     pub fn estimated_context_tokens(&self) -> u64 {
-        self.context_tokens + self.bytes_since_count / 4
+        self.context_tokens.saturating_add(self.bytes_since_count / 4)
     }
 
     /// Whether every call of the step under way has its answer.

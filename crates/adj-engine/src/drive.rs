@@ -3,6 +3,7 @@
 use crate::{
     engine::{Engine, EngineError},
     live::{Interrupt, Live},
+    order::{Call, Order},
 };
 use adj_domain::{
     BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure, ModelRequest, Session, SessionId, Status,
@@ -10,6 +11,7 @@ use adj_domain::{
 };
 use adj_gateway::CancellationToken;
 use adj_harness::{Effect, Input, decide};
+use adj_store::{ClaimError, Fence};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -33,10 +35,42 @@ enum Done {
 
 pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt) -> Result<TurnEnd, EngineError> {
     let log = LogId::from(id.clone());
-    let claim = engine.claim(&log).await?;
+    let mut end = None;
+    loop {
+        let claim = match (engine.claim(&log).await, end) {
+            (Ok(claim), _) => claim,
+            // Somebody else is at what came last.
+            (Err(EngineError::Claim { source: ClaimError::Held { .. }, .. }), Some(end)) => return Ok(end),
+            (Err(error), _) => return Err(error),
+        };
+        let worked = work_claimed(engine, id, &claim.fence, interrupt).await;
+        let released = engine.store().release(claim.fence).await;
+        let session = worked?;
+        released?;
+        // A message that came between our last look at the queue and the release found the session held by us: nobody
+        // else will take it up.
+        let rested = TurnEnd::of(&session);
+        if interrupt.is_asked() || engine.store().pending(&log).await?.is_empty() {
+            return Ok(rested);
+        }
+        end = Some(rested);
+    }
+}
+
+async fn work_claimed(
+    engine: &Engine,
+    id: &SessionId,
+    fence: &Fence,
+    interrupt: &Interrupt,
+) -> Result<Session, EngineError> {
+    let log = LogId::from(id.clone());
     let mut session = engine.session(id).await?;
+    if session.is_idle() && interrupt.is_asked() {
+        return Ok(session);
+    }
     let mut input = if session.is_idle() { Input::Wake } else { Input::Recovered };
     let mut running: JoinSet<Result<Done, EngineError>> = JoinSet::new();
+    let mut order = Order::default();
     let mut may_interrupt = true;
     loop {
         let pending = engine.store().pending(&log).await?;
@@ -45,15 +79,24 @@ pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt)
         session = decision.session;
         if !decision.events.is_empty() {
             let events = decision.events.into_iter().map(|(id, event)| event.into_new(id)).collect();
-            engine.append(&claim.fence, head, events, decision.takes).await?;
+            engine.append(fence, head, events, decision.takes).await?;
         }
         for effect in decision.effects {
-            start(engine, &session, effect, &mut running).await;
+            match effect {
+                Effect::CallModel { id, request } => {
+                    let (engine, session) = (engine.clone(), session.id.clone());
+                    running.spawn(async move { Ok(call_model(&engine, session, id, *request).await) });
+                }
+                Effect::RunTool { id, request, started_before } => order.push(Call { id, request, started_before }),
+            }
+        }
+        while let Some(call) = order.next() {
+            start_call(engine, &session, call, &mut running).await;
         }
         if session.is_idle() {
             let waiting = !engine.store().pending(&log).await?.is_empty();
             if !waiting || interrupt.is_asked() {
-                break;
+                return Ok(session);
             }
             input = Input::Wake;
             continue;
@@ -66,12 +109,13 @@ pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt)
             Some(done) = running.join_next() => match done.expect("an effect does not panic")? {
                 Done::Model { id, answer: Ok(answer) } => Input::Answered { request: id, answer },
                 Done::Model { id, answer: Err(failure) } => Input::Failed { request: id, failure },
-                Done::Tool { id, outcome, full } => Input::ToolAnswered { call: id, outcome, full_output: full },
+                Done::Tool { id, outcome, full } => {
+                    order.ended();
+                    Input::ToolAnswered { call: id, outcome, full_output: full }
+                }
             },
         };
     }
-    engine.store().release(claim.fence).await?;
-    Ok(TurnEnd::of(&session))
 }
 
 impl TurnEnd {
@@ -91,31 +135,19 @@ impl TurnEnd {
     }
 }
 
-async fn start(engine: &Engine, session: &Session, effect: Effect, running: &mut JoinSet<Result<Done, EngineError>>) {
-    match effect {
-        Effect::CallModel { id, request } => {
-            let (engine, session) = (engine.clone(), session.id.clone());
-            running.spawn(async move { Ok(call_model(&engine, session, id, *request).await) });
-        }
-        Effect::RunTool { id, request, started_before } => {
-            let toolbox = engine.toolbox(session).await;
-            let store = Arc::clone(engine.store());
-            running.spawn(async move {
-                let called = if started_before {
-                    toolbox.recover(&id, &request).await
-                } else {
-                    toolbox.call(&id, &request).await
-                };
-                // Without its sandbox nothing may run: that is for people, not for the model.
-                let mut outcome = called?;
-                let full = match outcome.full.take() {
-                    Some(full) => Some(store.put_blob(full.as_bytes()).await?),
-                    None => None,
-                };
-                Ok(Done::Tool { id, outcome, full })
-            });
-        }
-    }
+async fn start_call(engine: &Engine, session: &Session, call: Call, running: &mut JoinSet<Result<Done, EngineError>>) {
+    let Call { id, request, started_before } = call;
+    let toolbox = engine.toolbox(session).await;
+    let engine = engine.clone();
+    running.spawn(async move {
+        // Without its sandbox nothing may run: that is for people, not for the model.
+        let mut outcome = toolbox.call(&engine.0, &id, &request, started_before).await?;
+        let full = match outcome.full.take() {
+            Some(full) => Some(engine.store().put_blob(full.as_bytes()).await?),
+            None => None,
+        };
+        Ok(Done::Tool { id, outcome, full })
+    });
 }
 
 async fn call_model(engine: &Engine, session: SessionId, id: EventId, request: ModelRequest) -> Done {

@@ -117,6 +117,8 @@ pub struct NewSession {
 
 /// Live events that a slow watcher may fall behind before it misses some.
 const LIVE_BUFFER: usize = 4096;
+/// Characters of a title in a list of sessions; agents may have chosen it.
+const TITLE_CHARS: usize = 200;
 /// Events read from the store at a time.
 const PAGE: u32 = 1000;
 
@@ -160,7 +162,7 @@ impl Engine {
     pub async fn create(&self, id: &SessionId, new: NewSession) -> Result<(), EngineError> {
         let log = LogId::from(id.clone());
         let parent = new.run.as_ref().map(|(run, _)| LogId::from(run.clone()));
-        let title = new.title.clone().unwrap_or_else(|| new.agent.name.clone());
+        let title = new.title.as_deref().unwrap_or(&new.agent.name).chars().take(TITLE_CHARS).collect();
         let meta = LogMeta { title, parent, ..LogMeta::default() };
         self.store().create(&log, meta).await?;
         if !self.store().read(&log, 0, 1).await?.is_empty() {
@@ -186,11 +188,10 @@ impl Engine {
         let event = SessionEvent::Created { spec: Box::new(spec) };
         let new = event.into_new(EventId::derive(&[id.as_str(), "1"]));
         // Another process may have been faster; then its event stands.
-        if claim.head == 0 {
-            self.append(&claim.fence, 0, vec![new], Vec::new()).await?;
-        }
-        self.store().release(claim.fence).await?;
-        Ok(())
+        let appended = if claim.head == 0 { self.append(&claim.fence, 0, vec![new], Vec::new()).await } else { Ok(()) };
+        let released = self.store().release(claim.fence).await;
+        appended?;
+        Ok(released?)
     }
 
     /// Where the workspace is for the agent, and a folder on the host that shows the tree it starts from.
@@ -273,7 +274,7 @@ impl Engine {
         let mut toolboxes = self.0.toolboxes.lock().await;
         let toolbox = toolboxes
             .entry(session.id.clone())
-            .or_insert_with(|| Arc::new(Toolbox::new(Arc::clone(&self.0), session.id.clone(), &session.spec)));
+            .or_insert_with(|| Arc::new(Toolbox::new(&self.0.parts, &session.id, &session.spec)));
         Arc::clone(toolbox)
     }
 

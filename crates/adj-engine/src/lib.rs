@@ -6,6 +6,7 @@
 mod engine;
 
 mod drive;
+mod order;
 mod toolbox;
 mod toolchains;
 

@@ -24,6 +24,11 @@ impl Interrupt {
         Self::default()
     }
 
+    /// A wish that comes true with this one, but can be had alone.
+    pub fn child(&self) -> Self {
+        Self(self.0.child_token())
+    }
+
     pub fn ask(&self) {
         self.0.cancel();
     }

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 /// Why a tool could not be called.
 #[derive(Debug, thiserror::Error)]
@@ -36,19 +36,21 @@ pub enum ToolboxError {
     Call(#[from] CallError),
     #[error("cannot use the folder of the session's sandbox")]
     Folder(#[from] std::io::Error),
-    #[error("the answer from inside the sandbox is not what tools answer")]
-    Answer(#[from] serde_json::Error),
 }
 
 const NOT_KNOWN: &str = "It is not known whether this call took effect: the machine or its sandbox stopped while it was \
                          under way. Look at the state of the workspace before you repeat it.";
+/// How often a sandbox that died during a call is started anew before the session stops with an error.
+const ATTEMPTS: u32 = 3;
+/// Tools cut their answers much shorter; this holds also if a worker does not.
+const MOST_ANSWER_BYTES: usize = 256 * 1024;
+const MOST_CHANGED: usize = 1000;
 
 pub(crate) struct Toolbox {
-    engine: Arc<Inner>,
     dir: PathBuf,
     workspace: WorkspaceSpec,
     sandbox: SandboxMode,
-    open: OnceCell<Opened>,
+    open: Mutex<Option<Arc<Opened>>>,
 }
 
 struct Opened {
@@ -57,53 +59,85 @@ struct Opened {
 }
 
 impl Toolbox {
-    pub(crate) fn new(engine: Arc<Inner>, id: SessionId, spec: &SessionSpec) -> Self {
-        Self {
-            dir: dir(&engine.parts, &id),
-            engine,
-            workspace: spec.workspace.clone(),
-            sandbox: spec.sandbox,
-            open: OnceCell::new(),
+    pub(crate) fn new(parts: &Parts, id: &SessionId, spec: &SessionSpec) -> Self {
+        Self { dir: dir(parts, id), workspace: spec.workspace.clone(), sandbox: spec.sandbox, open: Mutex::default() }
+    }
+
+    /// Makes a call happen once, or finds out what became of it if it was `started_before`, by a process or in a
+    /// sandbox that is dead.
+    pub(crate) async fn call(
+        &self,
+        engine: &Inner,
+        id: &EventId,
+        request: &ToolRequest,
+        started_before: bool,
+    ) -> Result<ToolOutcome, ToolboxError> {
+        let mut look_first = started_before;
+        let mut attempts = 0;
+        loop {
+            let effect = if look_first {
+                match self.look(id, request).await? {
+                    Seen::Over(outcome) => return Ok(outcome),
+                    Seen::Open(effect) => effect,
+                }
+            } else {
+                id.to_string()
+            };
+            attempts += 1;
+            match self.call_as(engine, &effect, request).await {
+                // It died while we waited: what it has written down tells what became of the call.
+                Err(ToolboxError::Call(CallError::SupervisorGone { .. })) if attempts < ATTEMPTS => look_first = true,
+                called => return called,
+            }
         }
     }
 
-    pub(crate) async fn call(&self, id: &EventId, request: &ToolRequest) -> Result<ToolOutcome, ToolboxError> {
-        match self.call_as(id.as_str(), request).await {
-            // The supervisor died while we waited: what it has written down tells what became of the call.
-            Err(ToolboxError::Call(CallError::SupervisorGone { .. })) => self.recover(id, request).await,
-            called => called,
-        }
-    }
-
-    /// Finds out what became of a call that was started by a process, or a sandbox, that is dead.
-    pub(crate) async fn recover(&self, id: &EventId, request: &ToolRequest) -> Result<ToolOutcome, ToolboxError> {
-        match adj_sandbox::find(&self.dir, id.as_str())? {
-            Finding::Done(answer) => Ok(serde_json::from_slice(&answer)?),
-            Finding::Failed(failure) => Ok(ToolOutcome::error(format!("the call did not end well: {failure}"))),
+    async fn look(&self, id: &EventId, request: &ToolRequest) -> Result<Seen, ToolboxError> {
+        let (dir, effect) = (self.dir.clone(), id.to_string());
+        let found = tokio::task::spawn_blocking(move || adj_sandbox::find(&dir, &effect));
+        Ok(match found.await.expect("looking a call up does not panic")? {
+            Finding::Done(answer) => Seen::Over(read_answer(&answer)),
+            Finding::Failed(failure) => Seen::Over(ended_badly(&failure)),
             // Attaches to the running call, or starts the one that never began.
-            Finding::Running | Finding::NotStarted => self.call_as(id.as_str(), request).await,
-            Finding::Unknown if adj_tools::is_repeatable(&request.name) => {
-                self.call_as(&format!("{id}-again"), request).await
-            }
-            Finding::Unknown => Ok(ToolOutcome::error(NOT_KNOWN)),
-        }
+            Finding::Running | Finding::NotStarted => Seen::Open(id.to_string()),
+            Finding::Unknown if adj_tools::is_repeatable(&request.name) => Seen::Open(format!("{id}-again")),
+            Finding::Unknown => Seen::Over(ToolOutcome::error(NOT_KNOWN)),
+        })
     }
 
-    async fn call_as(&self, effect: &str, request: &ToolRequest) -> Result<ToolOutcome, ToolboxError> {
-        let opened = self.open.get_or_try_init(|| self.open()).await?;
+    async fn call_as(&self, engine: &Inner, effect: &str, request: &ToolRequest) -> Result<ToolOutcome, ToolboxError> {
+        let opened = self.opened(engine).await?;
         let frame = adj_tools::WorkerRequest::new(request.clone(), opened.root.clone());
-        match opened.supervisor.call(effect, serde_json::to_vec(&frame)?).await {
-            Ok(answer) => Ok(serde_json::from_slice(&answer)?),
-            Err(CallError::Failed { source, .. }) => {
-                Ok(ToolOutcome::error(format!("the call did not end well: {source}")))
-            }
+        let frame = serde_json::to_vec(&frame).expect("a request is JSON with string keys");
+        match opened.supervisor.call(effect, frame).await {
+            Ok(answer) => Ok(read_answer(&answer)),
+            Err(CallError::Failed { source, .. }) => Ok(ended_badly(&source)),
             Err(CallError::Unknown { .. }) => Ok(ToolOutcome::error(NOT_KNOWN)),
-            Err(error) => Err(error.into()),
+            // Nothing has happened, and the model's next call may fare better.
+            Err(error @ (CallError::NotStarted { .. } | CallError::TooLong { .. })) => {
+                Ok(ToolOutcome::error(format!("the call was not run: {error}")))
+            }
+            Err(error @ CallError::SupervisorGone { .. }) => {
+                let mut open = self.open.lock().await;
+                if open.as_ref().is_some_and(|other| Arc::ptr_eq(other, &opened)) {
+                    *open = None;
+                }
+                Err(error.into())
+            }
+            Err(error @ (CallError::Name { .. } | CallError::Setup { .. })) => Err(error.into()),
         }
     }
 
-    async fn open(&self) -> Result<Opened, ToolboxError> {
-        let mut plan = work_plan(self.sandbox, self.engine.parts.home.as_deref());
+    async fn opened(&self, engine: &Inner) -> Result<Arc<Opened>, ToolboxError> {
+        let mut open = self.open.lock().await;
+        match open.as_ref() {
+            Some(opened) => Ok(Arc::clone(opened)),
+            None => Ok(Arc::clone(open.insert(Arc::new(self.start(engine).await?)))),
+        }
+    }
+
+    async fn start(&self, engine: &Inner) -> Result<Opened, ToolboxError> {
+        let mut plan = work_plan(self.sandbox, engine.parts.home.as_deref());
         match &self.workspace {
             WorkspaceSpec::Direct { path } => {
                 let path = PathBuf::from(path);
@@ -111,7 +145,7 @@ impl Toolbox {
                 plan.cwd = path;
             }
             WorkspaceSpec::Private { repository, commit, name } => {
-                let workspaces = self.engine.workspaces().await?;
+                let workspaces = engine.workspaces().await?;
                 let repository = workspaces.repository(Path::new(repository)).await?;
                 let workspace = workspaces.prepare(&repository, &commit.parse()?, &name.parse()?).await?;
                 plan.workspace = workspace.mount();
@@ -122,7 +156,15 @@ impl Toolbox {
         let parent = self.dir.parent().expect("a session's folder lies below the state folder");
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         let root = plan.cwd.clone();
-        let supervisor = self.engine.parts.launcher.open(&self.dir, &plan).await?;
+        let launcher = &engine.parts.launcher;
+        let supervisor = match launcher.open(&self.dir, &plan).await {
+            // Left by a process that saw other toolchains on this machine; its calls are on record.
+            Err(OpenError::OtherPlan { .. }) => {
+                adj_sandbox::stop(&self.dir).await?;
+                launcher.open(&self.dir, &plan).await?
+            }
+            opened => opened?,
+        };
         Ok(Opened { supervisor, root })
     }
 
@@ -132,9 +174,30 @@ impl Toolbox {
 
     /// Ends a sandbox that an earlier process opened.
     pub(crate) async fn close_left_over(parts: &Parts, id: &SessionId) -> Result<(), ToolboxError> {
-        let dir = dir(parts, id);
-        if dir.exists() { Ok(adj_sandbox::stop(&dir).await?) } else { Ok(()) }
+        Ok(adj_sandbox::stop(&dir(parts, id)).await?)
     }
+}
+
+/// What became of a call.
+enum Seen {
+    Over(ToolOutcome),
+    /// To be asked for under this name.
+    Open(String),
+}
+
+/// Reads what came out of the sandbox. It is on record and will not change, so one that cannot be read is the call's end too.
+fn read_answer(answer: &[u8]) -> ToolOutcome {
+    let mut outcome = match serde_json::from_slice::<ToolOutcome>(answer) {
+        Ok(outcome) => outcome,
+        Err(error) => return ToolOutcome::error(format!("the answer of this call cannot be read: {error}")),
+    };
+    outcome.text.truncate(outcome.text.floor_char_boundary(MOST_ANSWER_BYTES));
+    outcome.changed.truncate(MOST_CHANGED);
+    outcome
+}
+
+fn ended_badly(failure: &adj_sandbox::Failure) -> ToolOutcome {
+    ToolOutcome::error(format!("the call did not end well: {failure}"))
 }
 
 fn dir(parts: &Parts, id: &SessionId) -> PathBuf {

@@ -54,14 +54,16 @@ impl<D: Dialect> StreamDecoder<D> {
             )));
         }
         let Self { frames, dialect, finished, .. } = self;
-        frames.push(bytes, |frame| {
+        let taken = frames.push(bytes, |frame| {
             // Some vendors send more after the end; it belongs to nothing.
             if !*finished {
                 dialect.frame(&frame, events)?;
                 *finished = matches!(events.last(), Some(ModelEvent::Finished { .. }));
             }
             Ok(())
-        })
+        });
+        // What comes after the end cannot spoil the answer, in whichever piece it arrives.
+        if *finished { Ok(()) } else { taken }
     }
 
     /// Returns whether the vendor's own end of the answer has come.

@@ -48,6 +48,8 @@ pub enum Credentials {
 }
 
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+/// Servers at home take any word for a key; such a word is no secret, and may stand in any sentence.
+const SHORTEST_KEY: usize = 8;
 /// After the answer's end, how long to wait for the connection's end, so that the connection can be used again.
 const DRAIN: Duration = Duration::from_millis(10);
 
@@ -137,6 +139,16 @@ impl HttpProvider {
         Err(error)
     }
 
+    /// Vendors, and what stands between them and us, repeat keys in what they say; it goes into logs and before people.
+    fn without_key(&self, mut error: ProviderError) -> ProviderError {
+        if let Credentials::Bearer(key) | Credentials::ApiKey(key) = &self.credentials
+            && key.expose().len() >= SHORTEST_KEY
+        {
+            error.message = error.message.replace(key.expose(), &key.to_string());
+        }
+        error
+    }
+
     fn no_first_byte(&self) -> ProviderError {
         let waited = self.timeouts.first_byte.as_secs_f64();
         ProviderError::new(FailureKind::Timeout, format!("the vendor at {} sent nothing for {waited} s", self.base_url))
@@ -192,7 +204,7 @@ impl<D: Dialect> Reading<D> {
                 Ok(false) => return None,
                 Err(error) => {
                     self.state = State::Closed;
-                    return Some(Err(error));
+                    return Some(Err(self.provider.without_key(error)));
                 }
             }
         }

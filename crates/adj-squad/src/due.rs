@@ -2,7 +2,7 @@
 
 use crate::prompts::{self, Prompt};
 use adj_domain::{
-    Blueprint, CoreAgent, GateSubject, Run, RunEvent, RunOutcome, RunState, SessionId, Specialist, Step, StepId,
+    Blueprint, CoreAgent, GateSubject, Run, RunEvent, RunOutcome, RunState, SessionId, Specialist, StepId,
     StepKind, StepState, run::Committed,
 };
 use serde_json::Value;
@@ -78,6 +78,40 @@ pub fn due(run: &Run) -> Due {
     Due::Actions(limit_turns(run, actions))
 }
 
+/// What is remembered before an action begins, unless it was remembered by an earlier process.
+pub fn intents(run: &Run, action: &Action) -> Vec<RunEvent> {
+    match action {
+        Action::Turn { step, kind, session, prompt, .. } if !run.steps[step].turns.contains_key(kind) => {
+            let handed = prompt.handed.iter().map(|(from, hash, bytes)| RunEvent::HandedOff {
+                from: from.clone(),
+                to: step.clone(),
+                hash: hash.clone(),
+                bytes: *bytes,
+            });
+            let started = RunEvent::TurnStarted { step: step.clone(), kind: *kind, session: session.clone() };
+            handed.chain([started]).collect()
+        }
+        Action::Gate { subject, commit, command, .. } if !gate_started(run, subject) => {
+            vec![RunEvent::GateStarted { subject: subject.clone(), commit: commit.clone(), command: command.clone() }]
+        }
+        Action::Land { from, to } if run.landing.is_none() => vec![RunEvent::LandingStarted {
+            branch: run.spec.target_branch.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+fn gate_started(run: &Run, subject: &GateSubject) -> bool {
+    match subject {
+        GateSubject::Step { step, attempt } => {
+            run.steps[step].gate.as_ref().is_some_and(|(started, _)| started == attempt)
+        }
+        GateSubject::Combined => run.combined.gate_started,
+    }
+}
+
 /// The session of a step: always the same, so that a repeated start finds it.
 pub fn session_of(run: &Run, step: &StepId) -> SessionId {
     SessionId::derive(&[run.id.as_str(), step.as_str()])
@@ -126,13 +160,20 @@ fn builder(run: &Run) -> Option<&CoreAgent> {
 fn parse_blueprint(run: &Run) -> Option<Result<Blueprint, Vec<String>>> {
     let text = prompts::output(run, builder(run)?)?.trim();
     let text = text.strip_prefix("```json").or(text.strip_prefix("```")).unwrap_or(text).trim_end_matches("```");
-    let blueprint = serde_json::from_str::<Blueprint>(text).map_err(|error| vec![error.to_string()]);
-    Some(blueprint.and_then(|blueprint| match blueprint.specialists().len() as u32 {
-        count if count > run.spec.limits.max_specialists => {
-            Err(vec![format!("{count} specialists are more than the {} allowed", run.spec.limits.max_specialists)])
+    let most = run.spec.limits.max_specialists;
+    Some(match serde_json::from_str::<Blueprint>(text) {
+        Err(error) => Err(vec![error.to_string()]),
+        Ok(blueprint) if blueprint.specialists().len() as u64 > u64::from(most) => {
+            Err(vec![format!("{} specialists are more than the {most} allowed", blueprint.specialists().len())])
         }
-        _ => Ok(blueprint),
-    }))
+        Ok(blueprint) => {
+            let taken = |specialist: &&Specialist| run.spec.core.iter().any(|agent| agent.step == specialist.id);
+            match blueprint.specialists().iter().find(taken) {
+                Some(specialist) => Err(vec![format!("the name \"{}\" belongs to the squad itself", specialist.id)]),
+                None => Ok(blueprint),
+            }
+        }
+    })
 }
 
 /// What is wrong with the blueprint, if the builder has not been told yet.
@@ -151,9 +192,8 @@ fn judge_blueprint(run: &Run) -> Option<RunEvent> {
     match parse_blueprint(run)? {
         Ok(blueprint) => Some(RunEvent::BlueprintAccepted { blueprint }),
         Err(errors) => {
-            let told = run.steps[&builder(run)?.step].turns.contains_key(&StepKind::Repair);
-            let answered = run.steps[&builder(run)?.step].output(StepKind::Repair).is_some();
-            (told && answered).then_some(RunEvent::BlueprintRejected { errors })
+            let was_sent_back = run.steps[&builder(run)?.step].output(StepKind::Repair).is_some();
+            was_sent_back.then_some(RunEvent::BlueprintRejected { errors })
         }
     }
 }
@@ -287,25 +327,27 @@ fn conclude(run: &Run, outcome: RunOutcome) -> Due {
     if actions.is_empty() { Due::Record(vec![RunEvent::Finished { outcome }]) } else { Due::Actions(actions) }
 }
 
-/// Turns that have started and not ended, and completed turns whose result is not committed yet.
+/// What is under way: turns and checks that have started and not ended, and completed turns whose result is not
+/// committed yet.
 fn unfinished(run: &Run) -> Vec<Action> {
-    let Some(blueprint) = &run.blueprint else {
-        return Vec::new();
-    };
-    let is_open = |step: &Step| step.turns.values().any(|turn| *turn == StepState::Started);
-    let is_uncommitted = |step: &Step| {
-        let attempt = step.attempts();
-        step.output(StepKind::Build(attempt)).is_some() && step.result.as_ref().is_none_or(|r| r.attempt != attempt)
-    };
-    let steps = blueprint.specialists().iter().filter(|specialist| {
+    let is_open = |step: &StepId| run.steps[step].turns.values().any(|turn| *turn == StepState::Started);
+    let mut actions = Vec::new();
+    core_turns(run, &mut actions);
+    actions.retain(|action| matches!(action, Action::Turn { step, .. } if is_open(step)));
+    let specialists = run.blueprint.iter().flat_map(Blueprint::specialists).filter(|specialist| {
         let step = &run.steps[&specialist.id];
-        is_open(step) || is_uncommitted(step)
+        let attempt = step.attempts();
+        let is_uncommitted = step.output(StepKind::Build(attempt)).is_some()
+            && step.result.as_ref().is_none_or(|result| result.attempt != attempt);
+        let is_checked_now = step.gate == Some((attempt, None));
+        is_open(&specialist.id) || is_uncommitted || is_checked_now
     });
-    steps.filter_map(|specialist| specialist_action(run, specialist)).collect()
+    actions.extend(specialists.filter_map(|specialist| specialist_action(run, specialist)));
+    actions
 }
 
 fn branches(run: &Run) -> Vec<(String, String)> {
-    let name = run.id.as_str().trim_start_matches("run_");
+    let name = run.id.as_str().strip_prefix("run_").unwrap_or(run.id.as_str());
     let combined = run.combined.tip.iter().map(|(commit, _)| (format!("adjutant/{name}/combined"), commit.clone()));
     let parts = run.steps.iter().filter_map(|(id, step)| {
         let result = step.result.as_ref()?;

@@ -1,7 +1,7 @@
 //! Running a check on exactly one tree, and writing down what it said.
 
 use crate::runner::SquadError;
-use adj_domain::{EventId, GateSubject, Receipt, RunSpec, SandboxMode};
+use adj_domain::{EventId, GateSubject, Receipt, Run, SandboxMode};
 use adj_engine::{Engine, work_plan};
 use adj_sandbox::{Command, Exit};
 use adj_workspace::{Authorship, CommitId, Person, Repository};
@@ -23,12 +23,13 @@ const TAIL_CHARS: usize = 4000;
 /// Runs a check in a throw-away workspace that shows exactly the commit. Safe to repeat.
 pub(crate) async fn run(
     engine: &Engine,
-    spec: &RunSpec,
+    run: &Run,
     repository: &Repository,
     gate: &GateRequest,
 ) -> Result<Receipt, SquadError> {
     let workspaces = engine.workspaces().await?;
-    let unique = EventId::derive(&[gate.commit.as_str(), &gate.subject.to_string(), &spec.started_at.to_string()]);
+    let spec = &run.spec;
+    let unique = EventId::derive(&[run.id.as_str(), &gate.subject.to_string(), gate.commit.as_str()]);
     let name = format!("gate-{}", unique.as_str().trim_start_matches("sevt_")).parse()?;
     let nobody = Authorship { author: by(), committer: by(), time_seconds: 0 };
     // A check that a dead process had begun starts over on a clean tree.

@@ -7,9 +7,10 @@ mod defaults;
 mod due;
 mod prompts;
 
+mod bounds;
 mod gate;
 mod runner;
 
 pub use defaults::core_agents;
-pub use due::{Action, Due, due};
+pub use due::{Action, Due, due, intents};
 pub use runner::{RunEnd, Squad, SquadError};

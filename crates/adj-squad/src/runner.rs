@@ -1,7 +1,8 @@
 //! Carries a run out: remembers what is due, does it, remembers what came of it.
 
 use crate::{
-    due::{Action, Due, due},
+    bounds,
+    due::{Action, Due, due, intents},
     gate::{self, GateRequest},
     prompts::Prompt,
 };
@@ -16,6 +17,10 @@ use adj_store::{Claim, LogMeta, StoreError};
 use adj_workspace::{Authorship, CommitId, Merge, MergeRequest, Person, Repository, TreeId};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::task::JoinSet;
+
+/// What one step hands to the next of its own words; the whole is in its session's log.
+const OUTPUT_BYTES: usize = 64 << 10;
+const REASON_BYTES: usize = 4 << 10;
 
 /// Why a run could not go on. Everything up to here is remembered; the run can be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +100,14 @@ impl Squad {
         let title: String = spec.prompt.lines().next().unwrap_or_default().chars().take(120).collect();
         self.engine.store().create(&log, LogMeta { title, ..LogMeta::default() }).await?;
         let claim = self.engine.claim(&log).await?;
-        if claim.head == 0 {
-            self.append(&claim, id, 0, vec![RunEvent::Created { spec: Box::new(spec) }]).await?;
-        }
-        Ok(self.engine.store().release(claim.fence).await?)
+        let appended = if claim.head == 0 {
+            self.append(&claim, id, 0, vec![RunEvent::Created { spec: Box::new(spec) }]).await
+        } else {
+            Ok(())
+        };
+        let released = self.engine.store().release(claim.fence).await;
+        appended?;
+        Ok(released?)
     }
 
     /// Reads and folds a run's log.
@@ -113,14 +122,16 @@ impl Squad {
     /// Works until the run is finished, or until an interrupt has let everybody finish their step.
     pub async fn work(&self, id: &RunId, interrupt: &Interrupt) -> Result<RunEnd, SquadError> {
         let claim = self.engine.claim(&LogId::from(id.clone())).await?;
-        let worked = self.work_claimed(id, &claim, interrupt).await;
+        // A failure asks the others to stop, but not those whom the caller's own wish also concerns.
+        let worked = self.work_claimed(id, &claim, &interrupt.child()).await;
         let closed = match &worked {
             Ok(run) => self.close(run).await,
             Err(_) => Ok(()),
         };
-        self.engine.store().release(claim.fence).await?;
+        let released = self.engine.store().release(claim.fence).await;
         let run = worked?;
         closed?;
+        released?;
         let interrupted = run.state == RunState::Interrupted;
         Ok(RunEnd { run, interrupted })
     }
@@ -227,40 +238,6 @@ impl Squad {
     }
 }
 
-/// What is remembered before an action begins, unless it was remembered by an earlier process.
-fn intents(run: &Run, action: &Action) -> Vec<RunEvent> {
-    match action {
-        Action::Turn { step, kind, session, prompt, .. } if !run.steps[step].turns.contains_key(kind) => {
-            let handed = prompt.handed.iter().map(|(from, hash, bytes)| RunEvent::HandedOff {
-                from: from.clone(),
-                to: step.clone(),
-                hash: hash.clone(),
-                bytes: *bytes,
-            });
-            let started = RunEvent::TurnStarted { step: step.clone(), kind: *kind, session: session.clone() };
-            handed.chain([started]).collect()
-        }
-        Action::Gate { subject, commit, command, .. } if !gate_started(run, subject) => {
-            vec![RunEvent::GateStarted { subject: subject.clone(), commit: commit.clone(), command: command.clone() }]
-        }
-        Action::Land { from, to } if run.landing.is_none() => vec![RunEvent::LandingStarted {
-            branch: run.spec.target_branch.clone(),
-            from: from.clone(),
-            to: to.clone(),
-        }],
-        _ => Vec::new(),
-    }
-}
-
-fn gate_started(run: &Run, subject: &GateSubject) -> bool {
-    match subject {
-        GateSubject::Step { step, attempt } => {
-            run.steps[step].gate.as_ref().is_some_and(|(started, _)| started == attempt)
-        }
-        GateSubject::Combined => run.combined.gate_started,
-    }
-}
-
 fn workspace_name(run: &RunId, step: &StepId) -> String {
     format!("{run}-{step}")
 }
@@ -282,7 +259,7 @@ impl Hands {
             Action::Commit { step, attempt } => self.commit(run, step, attempt).await,
             Action::Gate { subject, commit, tree, command } => {
                 let request = GateRequest { subject, commit: commit.parse()?, tree, command };
-                let receipt = gate::run(&self.engine, &run.spec, &self.repository, &request).await?;
+                let receipt = gate::run(&self.engine, run, &self.repository, &request).await?;
                 Ok(vec![RunEvent::GateFinished { subject: request.subject, receipt }])
             }
             Action::Merge { step, onto } => self.merge(run, step, &onto).await,
@@ -320,9 +297,13 @@ impl Hands {
             end = self.engine.work(&session, &self.interrupt).await?;
         }
         let outcome = match end.reason {
-            Some(IdleReason::EndTurn) => StepOutcome::Completed { output: end.last_message.unwrap_or_default() },
+            Some(IdleReason::EndTurn) => {
+                StepOutcome::Completed { output: bounds::text(end.last_message.unwrap_or_default(), OUTPUT_BYTES) }
+            }
             Some(IdleReason::Interrupted) | None => return Ok(Vec::new()),
-            Some(reason) => StepOutcome::Failed { why: self.explain(&session, reason).await? },
+            Some(reason) => {
+                StepOutcome::Failed { why: bounds::text(self.explain(&session, reason).await?, REASON_BYTES) }
+            }
         };
         let earlier = run.steps.get(&step).map_or_else(Usage::default, |step| step.usage);
         Ok(vec![RunEvent::TurnFinished { step, kind, outcome, usage: end.usage.minus(earlier) }])
@@ -358,21 +339,24 @@ impl Hands {
         let workspaces = self.engine.workspaces().await?;
         let workspace = workspaces.existing(&workspace_name(&run.id, &step).parse()?)?;
         let specialist = run.specialist(&step);
-        let title = specialist.map_or_else(|| step.to_string(), |specialist| specialist.title.clone());
+        let title = specialist.map_or_else(|| step.to_string(), |specialist| bounds::line(&specialist.title));
         let report = run.steps[&step].output(StepKind::Build(attempt)).unwrap_or_default().trim();
+        let report = bounds::plain(report);
         let message = format!("{title}\n\n{report}\n\nAdjutant-Run: {}\nAdjutant-Step: {step}\n", run.id);
         let authorship = Authorship {
             author: Person::new(format!("adjutant {step}"), format!("{step}@adjutant.invalid")),
             ..by_run(run)
         };
         let snapshot = workspaces.snapshot(&workspace, &message, &authorship).await?;
+        let (changed, more_changed) = bounds::paths(snapshot.changed.iter().map(|change| &change.path));
         Ok(vec![RunEvent::ResultCommitted {
             step,
             attempt,
             commit: snapshot.commit.to_string(),
             tree: snapshot.tree.to_string(),
             ref_name: snapshot.reference,
-            changed: snapshot.changed.iter().map(|change| shown(&change.path)).collect(),
+            changed,
+            more_changed,
         }])
     }
 
@@ -392,7 +376,7 @@ impl Hands {
     ) -> Result<Result<(CommitId, TreeId), Vec<String>>, SquadError> {
         let workspaces = self.engine.workspaces().await?;
         let result = run.steps[step].result.as_ref().expect("a step is merged after its result is committed");
-        let title = run.specialist(step).map_or("", |specialist| specialist.title.as_str());
+        let title = run.specialist(step).map_or_else(String::new, |specialist| bounds::line(&specialist.title));
         let message = format!("Merge {step}: {title}\n\nAdjutant-Run: {}\n", run.id);
         let (theirs, authorship) = (result.commit.parse()?, by_run(run));
         let request =
@@ -402,10 +386,8 @@ impl Hands {
             Merge::UpToDate => onto.clone(),
             Merge::FastForward { commit } => commit,
             Merge::Conflict { conflicts } => {
-                let mut paths: Vec<String> = conflicts.iter().flat_map(|one| &one.paths).map(shown).collect();
-                paths.sort();
-                paths.dedup();
-                return Ok(Err(paths));
+                let paths: BTreeSet<_> = conflicts.iter().flat_map(|one| &one.paths).collect();
+                return Ok(Err(bounds::paths(paths).0));
             }
         };
         let tree = workspaces.tree_of(&self.repository, &commit).await?;
@@ -427,10 +409,6 @@ impl Hands {
             Err(error) => RunEvent::LandingRefused { why: with_causes(&error) },
         }])
     }
-}
-
-fn shown(path: impl AsRef<Path>) -> String {
-    path.as_ref().display().to_string()
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -7,9 +7,16 @@ use std::path::PathBuf;
 /// Run, supervise and record fleets of coding agents
 #[derive(Debug, Parser)]
 #[command(name = "adjutant", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "State lives under ADJUTANT_HOME (default: adjutant in the XDG state directory).\n\
-                        Exit codes: 0 done, 1 the work failed, 2 wrong usage or settings, 3 the answer did not fit its schema,\n\
-                        4 no sandbox here, 5 trouble with the journal, 6 a trace is not what was written, 130 interrupted.")]
+#[command(after_help = "State lives under ADJUTANT_HOME (default: adjutant in the XDG state directory).\n\n\
+                        Exit codes:\n    \
+                        0  done\n    \
+                        1  the work failed\n    \
+                        2  wrong usage or settings\n    \
+                        3  the answer did not fit its schema\n    \
+                        4  no sandbox here\n    \
+                        5  trouble with the journal\n    \
+                        6  a trace is not what was written\n  \
+                        130  interrupted")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -29,7 +29,8 @@ impl UserSettings {
     }
 }
 
-fn path() -> Option<PathBuf> {
+/// Where the file is looked for.
+pub fn path() -> Option<PathBuf> {
     let xdg = etcetera::base_strategy::Xdg::new().ok()?;
     Some(xdg.config_dir().join("adjutant").join("config.toml"))
 }

@@ -82,11 +82,14 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
         None => model_from_env()?.or(user.model).or_else(|| settings.default_model()),
     };
     let Some(model) = model else {
-        return Err(Failure::usage("no model is configured").hint(
-            "there are three ways: name one with --model vendor/name (or ADJUTANT_MODEL); or put a key into the \
-             environment (ANTHROPIC_API_KEY, OPENAI_API_KEY, or OPENAI_COMPATIBLE_BASE_URL for a server of your own); or \
-             write model = \"vendor/name\" into the settings file. `adjutant run --demo` needs none of them",
-        ));
+        return Err(Failure::usage("no model is configured").hint(format!(
+            "there are three ways out (`adjutant run --demo` needs none of them):\n  \
+             - name one: --model vendor/name, or ADJUTANT_MODEL\n  \
+             - put a vendor's key or address into the environment: ANTHROPIC_API_KEY, OPENAI_API_KEY,\n    \
+             OPENAI_COMPATIBLE_BASE_URL, OLLAMA_HOST …\n  \
+             - write model = \"vendor/name\" into {}",
+            crate::settings::path().map_or_else(|| "the settings file".to_owned(), |path| path.display().to_string())
+        )));
     };
     let mut gateway = Gateway::new(RetryPolicy::default());
     for (vendor, provider) in settings.providers() {

@@ -11,7 +11,8 @@ use crate::{
     words::one_line,
 };
 use adj_domain::{
-    AgentDefinition, Content, EventId, IdleReason, ModelRef, PendingInput, SessionId, WorkspaceSpec, event::Input,
+    AgentDefinition, Content, EventId, IdleReason, ModelRef, PendingInput, Session, SessionId, Status, WorkspaceSpec,
+    event::Input,
 };
 use adj_engine::{Engine, Interrupt, NewSession, ToolName, TurnEnd, default_agent, tool_specs};
 use anyhow::Context;
@@ -44,11 +45,14 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     let how = if args.json { Show::Json } else { Show::People };
     let shown = tokio::spawn(screen::show(engine.subscribe(), how, stop.clone()));
     let worked = async {
-        let id = match earlier {
-            Some(session) => session.id,
-            None => create(&engine, &args, models.model).await?,
+        let (id, goes_on) = match earlier {
+            Some(session) => {
+                let goes_on = left_off(&engine, &session).await?;
+                (session.id, goes_on)
+            }
+            None => (create(&engine, &args, models.model).await?, None),
         };
-        if let Some(text) = prompt {
+        if let Some(text) = prompt.or(goes_on) {
             let input = Input::Message { content: vec![Content::text(text)], output_schema: schema };
             engine.send(&id, &PendingInput { id: EventId::from_random(wiring::random()?), input }).await?;
         }
@@ -66,6 +70,18 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     let (id, end) = worked?;
     closed?;
     finish(&engine, &args, &id, &end).await
+}
+
+/// What an agent is told that stopped before its turn was done, when nobody has anything else to say.
+async fn left_off(engine: &Engine, session: &Session) -> Result<Option<String>> {
+    let Status::Idle { reason: Some(reason) } = &session.status else { return Ok(None) };
+    let why = match reason {
+        IdleReason::Interrupted => "You were interrupted.",
+        IdleReason::RetriesExhausted | IdleReason::MaxTokens | IdleReason::StepLimit => "Your turn ended early.",
+        IdleReason::EndTurn | IdleReason::Refusal | IdleReason::OutputInvalid { .. } => return Ok(None),
+    };
+    let waits = !engine.store().pending(&session.id.clone().into()).await?.is_empty();
+    Ok((!waits).then(|| format!("{why} Go on from where you stopped.")))
 }
 
 async fn create(engine: &Engine, args: &ExecArgs, model: ModelRef) -> Result<SessionId> {

@@ -6,7 +6,7 @@ mod trace;
 
 use crate::{
     cli::{Cli, Command},
-    failure::Result,
+    failure::{Failure, Result},
 };
 use clap::CommandFactory;
 use std::{io::Read, process::ExitCode};
@@ -31,13 +31,12 @@ fn read_prompt(prompt: String) -> Result<String> {
     if prompt != "-" {
         return checked(prompt);
     }
-    let mut text = String::new();
-    std::io::stdin().take(LONGEST_PROMPT + 1).read_to_string(&mut text)?;
-    checked(text)
+    let mut bytes = Vec::new();
+    std::io::stdin().take(LONGEST_PROMPT + 1).read_to_end(&mut bytes)?;
+    checked(String::from_utf8(bytes).map_err(|_| Failure::usage("the prompt is not valid UTF-8"))?)
 }
 
 fn checked(text: String) -> Result<String> {
-    use crate::failure::Failure;
     if text.trim().is_empty() {
         return Err(Failure::usage("the prompt is empty").hint("say what is to be done"));
     }

@@ -4,4 +4,7 @@
 
 mod support;
 
+mod exec;
+mod interrupts;
+
 mod slow;

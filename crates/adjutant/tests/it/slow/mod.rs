@@ -2,3 +2,4 @@
 
 mod crash_exec;
 mod crash_run;
+mod retries;

@@ -53,6 +53,12 @@ pub fn helpers_of(state: &Path) -> Vec<i32> {
     found
 }
 
+/// The command lines of what runs for sessions of this state folder.
+pub fn commands_of(state: &Path) -> Vec<String> {
+    let lines = helpers_of(state).into_iter().filter_map(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ")).collect()
+}
+
 /// `None` for a process that is gone, or is dead and only waits to be taken off the table.
 fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -4,6 +4,6 @@ mod helpers;
 mod normal;
 mod world;
 
-pub use helpers::{kill, kill_helpers, wait_for, wait_until_no_helper};
+pub use helpers::{commands_of, kill, kill_helpers, wait_for, wait_until_no_helper};
 pub use normal::Normal;
 pub use world::{Done, World, files_of};
