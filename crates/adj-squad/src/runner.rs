@@ -7,7 +7,7 @@ use crate::{
     prompts::Prompt,
 };
 use adj_domain::{
-    AgentDefinition, Content, EventId, GateSubject, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec,
+    AgentDefinition, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec,
     RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
     event::{EventBody, Input},
     session::IllegalEvent,
