@@ -54,9 +54,14 @@ pub enum BlueprintError {
 impl TryFrom<Draft> for Blueprint {
     type Error = BlueprintError;
 
-    fn try_from(draft: Draft) -> Result<Self, BlueprintError> {
+    fn try_from(mut draft: Draft) -> Result<Self, BlueprintError> {
         if draft.specialists.is_empty() {
             return Err(BlueprintError::Empty);
+        }
+        // Each dependency's report goes into the prompt: named a thousand times, it still goes there once.
+        for specialist in &mut draft.specialists {
+            let mut seen = BTreeSet::new();
+            specialist.depends_on.retain(|on| seen.insert(on.clone()));
         }
         let mut names = BTreeSet::new();
         for specialist in &draft.specialists {

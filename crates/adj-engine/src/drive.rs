@@ -21,6 +21,8 @@ pub struct TurnEnd {
     /// `None`: it has never had a turn.
     pub reason: Option<IdleReason>,
     pub last_message: Option<String>,
+    /// Whether a message still waits, because an interrupt was asked for before it was taken up.
+    pub waits: bool,
     /// Everything the session used, in all its turns.
     pub usage: Usage,
     pub turns: u32,
@@ -35,6 +37,9 @@ enum Done {
 
 pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt) -> Result<TurnEnd, EngineError> {
     let log = LogId::from(id.clone());
+    // Within one process claims do not hold each other off: whoever comes second waits, and mostly finds it all done.
+    let door = engine.door(id).await;
+    let _alone = door.lock().await;
     let mut end = None;
     loop {
         let claim = match (engine.claim(&log).await, end) {
@@ -49,11 +54,12 @@ pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt)
         released?;
         // A message that came between our last look at the queue and the release found the session held by us: nobody
         // else will take it up.
-        let rested = TurnEnd::of(&session);
-        if interrupt.is_asked() || engine.store().pending(&log).await?.is_empty() {
+        let waits = !engine.store().pending(&log).await?.is_empty();
+        let rested = TurnEnd::of(&session, waits);
+        if interrupt.is_asked() || !waits {
             return Ok(rested);
         }
-        end = Some(rested);
+        end = Some(TurnEnd { waits: false, ..rested });
     }
 }
 
@@ -119,7 +125,7 @@ async fn work_claimed(
 }
 
 impl TurnEnd {
-    fn of(session: &Session) -> Self {
+    fn of(session: &Session, waits: bool) -> Self {
         let reason = match &session.status {
             Status::Idle { reason } => reason.clone(),
             Status::Running => None,
@@ -127,6 +133,7 @@ impl TurnEnd {
         Self {
             reason,
             last_message: session.last_message.clone(),
+            waits,
             usage: session.usage,
             turns: session.turn,
             model_requests: session.model_requests,

@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     pub(crate) live: broadcast::Sender<Live>,
     pub(crate) workspaces: OnceCell<Arc<Workspaces>>,
     toolboxes: Mutex<HashMap<SessionId, Arc<Toolbox>>>,
+    /// One for each session that was worked on here, held while somebody works on it.
+    doors: Mutex<HashMap<SessionId, Arc<Mutex<()>>>>,
 }
 
 impl Inner {
@@ -125,7 +127,13 @@ const PAGE: u32 = 1000;
 impl Engine {
     pub fn new(parts: Parts) -> Self {
         let (live, _) = broadcast::channel(LIVE_BUFFER);
-        Self(Arc::new(Inner { parts, live, workspaces: OnceCell::new(), toolboxes: Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            live,
+            workspaces: OnceCell::new(),
+            toolboxes: Mutex::default(),
+            doors: Mutex::default(),
+        }))
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -162,7 +170,8 @@ impl Engine {
     pub async fn create(&self, id: &SessionId, new: NewSession) -> Result<(), EngineError> {
         let log = LogId::from(id.clone());
         let parent = new.run.as_ref().map(|(run, _)| LogId::from(run.clone()));
-        let title = new.title.as_deref().unwrap_or(&new.agent.name).chars().take(TITLE_CHARS).collect();
+        let title = new.title.as_deref().unwrap_or(&new.agent.name).chars();
+        let title = title.filter(|character| !character.is_control()).take(TITLE_CHARS).collect();
         let meta = LogMeta { title, parent, ..LogMeta::default() };
         self.store().create(&log, meta).await?;
         if !self.store().read(&log, 0, 1).await?.is_empty() {
@@ -251,13 +260,14 @@ impl Engine {
         }
     }
 
-    /// Ends every sandbox that this engine has opened.
+    /// Ends every sandbox that this engine has opened; one that cannot be ended does not spare the others.
     pub async fn close_all(&self) -> Result<(), EngineError> {
         let toolboxes: Vec<_> = self.0.toolboxes.lock().await.drain().collect();
+        let mut closed = Ok(());
         for (_, toolbox) in toolboxes {
-            toolbox.close().await?;
+            closed = closed.and(toolbox.close().await);
         }
-        Ok(())
+        Ok(closed?)
     }
 
     /// Ends the sandbox of a session with everything that runs in it. The session itself can be taken up again.
@@ -268,6 +278,10 @@ impl Engine {
             None => Toolbox::close_left_over(&self.0.parts, id).await?,
         }
         Ok(())
+    }
+
+    pub(crate) async fn door(&self, id: &SessionId) -> Arc<Mutex<()>> {
+        Arc::clone(self.0.doors.lock().await.entry(id.clone()).or_default())
     }
 
     pub(crate) async fn toolbox(&self, session: &Session) -> Arc<Toolbox> {

@@ -45,6 +45,7 @@ const ATTEMPTS: u32 = 3;
 /// Tools cut their answers much shorter; this holds also if a worker does not.
 const MOST_ANSWER_BYTES: usize = 256 * 1024;
 const MOST_CHANGED: usize = 1000;
+const MOST_CHANGED_BYTES: usize = 128 * 1024;
 
 pub(crate) struct Toolbox {
     dir: PathBuf,
@@ -193,6 +194,11 @@ fn read_answer(answer: &[u8]) -> ToolOutcome {
     };
     outcome.text.truncate(outcome.text.floor_char_boundary(MOST_ANSWER_BYTES));
     outcome.changed.truncate(MOST_CHANGED);
+    let mut bytes = 0;
+    outcome.changed.retain(|path| {
+        bytes += path.len();
+        bytes <= MOST_CHANGED_BYTES
+    });
     outcome
 }
 

@@ -52,8 +52,10 @@ pub(crate) async fn run(
     command.merge_stderr = true;
     command.timeout = timeout;
     command.keep_output_bytes = KEEP_BYTES;
-    let finished = engine.launcher().run(&plan, &command).await?;
-    workspaces.remove(&name, &nobody).await?;
+    let finished = engine.launcher().run(&plan, &command).await;
+    let removed = workspaces.remove(&name, &nobody).await;
+    let finished = finished?;
+    removed?;
     let output = engine.store().put_blob(&finished.stdout).await?;
     let text = String::from_utf8_lossy(&finished.stdout);
     let mut tail = last_chars(text.trim_end(), TAIL_CHARS).to_owned();

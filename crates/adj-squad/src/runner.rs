@@ -14,13 +14,15 @@ use adj_domain::{
 };
 use adj_engine::{Engine, EngineError, Interrupt, NewSession, ToolName};
 use adj_store::{Claim, LogMeta, StoreError};
-use adj_workspace::{Authorship, CommitId, Merge, MergeRequest, Person, Repository, TreeId};
+use adj_workspace::{Authorship, CommitId, Merge, MergeRequest, Person, Repository, TreeId, Workspaces};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::task::JoinSet;
 
 /// What one step hands to the next of its own words; the whole is in its session's log.
 const OUTPUT_BYTES: usize = 64 << 10;
 const REASON_BYTES: usize = 4 << 10;
+/// Trees of a repository that stay laid out for the next run.
+const KEPT_TREES: usize = 8;
 
 /// Why a run could not go on. Everything up to here is remembered; the run can be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,8 @@ pub enum SquadError {
     Publish(#[from] adj_workspace::PublishError),
     #[error("cannot look a commit up")]
     Objects(#[from] adj_workspace::StoreError),
+    #[error("cannot clear the state folder")]
+    Clear(#[from] adj_workspace::FileError),
     #[error("cannot remove a workspace")]
     Remove(#[from] adj_workspace::RemoveError),
     #[error("cannot run a check")]
@@ -97,7 +101,7 @@ impl Squad {
     /// Makes a run. One that exists already is left as it is.
     pub async fn create(&self, id: &RunId, spec: RunSpec) -> Result<(), SquadError> {
         let log = LogId::from(id.clone());
-        let title: String = spec.prompt.lines().next().unwrap_or_default().chars().take(120).collect();
+        let title = bounds::line(&spec.prompt);
         self.engine.store().create(&log, LogMeta { title, ..LogMeta::default() }).await?;
         let claim = self.engine.claim(&log).await?;
         let appended = if claim.head == 0 {
@@ -141,56 +145,73 @@ impl Squad {
         if run.is_finished() {
             return Ok(run);
         }
-        let repository = self.engine.workspaces().await?.repository(Path::new(&run.spec.repository)).await?;
+        let workspaces = self.engine.workspaces().await?;
+        if let Err(error) = workspaces.sweep().await {
+            tracing::warn!(run = %id, "cannot clear away what earlier processes left: {}", with_causes(&error));
+        }
+        let repository = workspaces.repository(Path::new(&run.spec.repository)).await?;
         let hands = Arc::new(Hands { engine: self.engine.clone(), repository, interrupt: interrupt.clone() });
         if run.head > 1 {
             self.record(claim, &mut run, vec![RunEvent::Resumed]).await?;
         }
-        let mut running: JoinSet<Outcome> = JoinSet::new();
+        let mut running = JoinSet::new();
+        let worked = self.carry_on(claim, &mut run, &hands, &mut running).await;
+        // After a failure the others come to their end first, so that nothing of theirs is lost, and each gives its
+        // session back.
+        interrupt.ask();
+        while let Some(done) = running.join_next().await {
+            let recorded = match done {
+                Ok((_, Ok(events))) => self.record(claim, &mut run, events).await,
+                Ok((_, Err(error))) => Err(error),
+                Err(_) => continue,
+            };
+            if let Err(error) = recorded {
+                tracing::warn!(run = %id, "beside the first failure: {}", with_causes(&error));
+            }
+        }
+        worked?;
+        Ok(run)
+    }
+
+    async fn carry_on(
+        &self,
+        claim: &Claim,
+        run: &mut Run,
+        hands: &Arc<Hands>,
+        running: &mut JoinSet<Outcome>,
+    ) -> Result<(), SquadError> {
+        let interrupt = &hands.interrupt;
         let mut keys = BTreeSet::new();
         loop {
-            let actions = match due(&run) {
+            let actions = match due(run) {
                 Due::Record(events) => {
-                    self.record(claim, &mut run, events).await?;
+                    self.record(claim, run, events).await?;
                     continue;
                 }
                 Due::Actions(actions) => actions,
             };
             if run.is_finished() {
-                return Ok(run);
+                return Ok(());
             }
             for action in actions {
                 if interrupt.is_asked() || !keys.insert(key(&action)) {
                     continue;
                 }
-                let intents = intents(&run, &action);
-                self.record(claim, &mut run, intents).await?;
-                let (hands, run) = (Arc::clone(&hands), run.clone());
+                let intents = intents(run, &action);
+                self.record(claim, run, intents).await?;
+                let (hands, run) = (Arc::clone(hands), run.clone());
                 running.spawn(async move { (key(&action), hands.carry_out(&run, action).await) });
             }
             match running.join_next().await {
                 Some(done) => {
                     let (key, events) = done.expect("an action does not panic");
                     keys.remove(&key);
-                    // The others come to their end first, so that nothing of theirs is lost with this failure.
-                    match events {
-                        Ok(events) => self.record(claim, &mut run, events).await?,
-                        Err(error) => {
-                            interrupt.ask();
-                            while let Some(done) = running.join_next().await {
-                                if let Ok((_, Ok(events))) = done {
-                                    self.record(claim, &mut run, events).await?;
-                                }
-                            }
-                            return Err(error);
-                        }
-                    }
+                    self.record(claim, run, events?).await?;
                 }
                 None if interrupt.is_asked() => {
-                    self.record(claim, &mut run, vec![RunEvent::Interrupted]).await?;
-                    return Ok(run);
+                    return self.record(claim, run, vec![RunEvent::Interrupted]).await;
                 }
-                None => return Err(SquadError::Stuck(id.clone())),
+                None => return Err(SquadError::Stuck(run.id.clone())),
             }
         }
     }
@@ -221,8 +242,11 @@ impl Squad {
         for session in run.steps.values().filter_map(|step| step.session.as_ref()) {
             self.engine.close(session).await?;
         }
-        if run.is_finished() && !self.keep_workspaces {
-            let workspaces = self.engine.workspaces().await?;
+        if !run.is_finished() {
+            return Ok(());
+        }
+        let workspaces = self.engine.workspaces().await?;
+        if !self.keep_workspaces {
             for step in run.steps.keys() {
                 let name = workspace_name(&run.id, step).parse()?;
                 match workspaces.existing(&name) {
@@ -234,8 +258,17 @@ impl Squad {
                 }
             }
         }
+        if let Err(error) = prune(&workspaces, run).await {
+            tracing::warn!(run = %run.id, "cannot remove trees that nobody uses: {}", with_causes(&error));
+        }
         Ok(())
     }
+}
+
+async fn prune(workspaces: &Workspaces, run: &Run) -> Result<(), SquadError> {
+    let repository = workspaces.repository(Path::new(&run.spec.repository)).await?;
+    workspaces.prune_trees(&repository.id, KEPT_TREES).await?;
+    Ok(())
 }
 
 fn workspace_name(run: &RunId, step: &StepId) -> String {
@@ -295,6 +328,10 @@ impl Hands {
             let text = "You were interrupted. Go on from where you stopped.".to_owned();
             self.engine.send(&session, &message(id, text, schema)).await?;
             end = self.engine.work(&session, &self.interrupt).await?;
+        }
+        if end.waits {
+            // The wish to stop came before the turn took our message up: what it said last is the answer to another.
+            return Ok(Vec::new());
         }
         let outcome = match end.reason {
             Some(IdleReason::EndTurn) => {

@@ -77,6 +77,7 @@ async fn measure(dir: &Path, tasks: u64, appends: u64) -> Outcome<serde_json::Va
     let took = started.elapsed();
     let after = sync_rate(dir)?;
     let raw = raw_rate(dir, tasks, appends).await?;
+    let bare = bare_rate(dir, tasks, appends)?;
 
     waits.sort();
     let commits = commits.load(Ordering::Relaxed);
@@ -93,6 +94,7 @@ async fn measure(dir: &Path, tasks: u64, appends: u64) -> Outcome<serde_json::Va
         "p99_ms": millis(waits[waits.len() * 99 / 100]),
         "fdatasyncs_per_second": syncs.round(),
         "raw_events_per_second": raw.round(),
+        "sqlite_events_per_second": bare.round(),
         "raw_over_store": (raw / rate * 100.0).round() / 100.0,
     }))
 }
@@ -168,6 +170,34 @@ async fn raw_rate(dir: &Path, tasks: u64, appends: u64) -> Outcome<f64> {
     writer.join().map_err(|_| "the writer of the raw file panicked")??;
     fs::remove_file(path)?;
     Ok((tasks * appends) as f64 / took.as_secs_f64())
+}
+
+/// Returns what SQLite alone gives for the same rows: one thread, a transaction for every `tasks` events, nobody to answer.
+fn bare_rate(dir: &Path, tasks: u64, appends: u64) -> Outcome<f64> {
+    let (tasks, appends) = (i64::try_from(tasks)?, i64::try_from(appends)?);
+    let database = rusqlite::Connection::open(dir.join("bare.db"))?;
+    database.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+         CREATE TABLE logs (number INTEGER PRIMARY KEY, epoch INTEGER, head INTEGER, head_hash BLOB) STRICT;
+         CREATE TABLE events (log INTEGER, seq INTEGER, id TEXT, body TEXT, hash BLOB, PRIMARY KEY (log, seq))
+         STRICT, WITHOUT ROWID;",
+    )?;
+    for log in 0..tasks {
+        database.execute("INSERT INTO logs VALUES (?1, 1, 0, x'')", [log])?;
+    }
+    let (id, body) = ("sevt_0123456789bcdfghjkmn", "x".repeat(280));
+    let started = Instant::now();
+    for seq in 1..=appends {
+        database.execute_batch("BEGIN IMMEDIATE")?;
+        for log in 0..tasks {
+            let fence = "UPDATE logs SET head = ?2, head_hash = ?3 WHERE number = ?1 AND epoch = 1 AND head = ?2 - 1";
+            database.prepare_cached(fence)?.execute(rusqlite::params![log, seq, [7u8; 32]])?;
+            let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)";
+            database.prepare_cached(insert)?.execute(rusqlite::params![log, seq, id, body, [7u8; 32]])?;
+        }
+        database.execute_batch("COMMIT")?;
+    }
+    Ok((tasks * appends) as f64 / started.elapsed().as_secs_f64())
 }
 
 fn millis(time: Duration) -> f64 {

@@ -6,5 +6,6 @@ mod support;
 
 mod exec;
 mod interrupts;
+mod run;
 
 mod slow;

@@ -1,0 +1,5 @@
+//! What is stored, to the byte; and the chain that tells whether it still is.
+
+mod chain;
+mod samples;
+mod stored;

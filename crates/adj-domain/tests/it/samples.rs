@@ -1,0 +1,280 @@
+//! One sample of each event, and of each shape that one can have.
+
+use adj_domain::{
+    AgentDefinition, BlobHash, Blueprint, Content, CoreAgent, EventId, FailureKind, GateSpec, GateSubject, IdleReason,
+    ModelRef, PromptPart, PromptRecord, Purpose, Receipt, RequestResult, RunEvent, RunId, RunLimits, RunOutcome,
+    RunSpec, SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome, StopReason,
+    ToolSpec, Usage, Verdict, WorkspaceSpec,
+};
+use serde_json::json;
+
+pub fn step(name: &str) -> StepId {
+    name.parse().unwrap()
+}
+
+fn event_id() -> EventId {
+    "sevt_1".parse().unwrap()
+}
+
+fn hash() -> BlobHash {
+    BlobHash::of(b"output")
+}
+
+fn model() -> ModelRef {
+    "vendor/some/model".parse().unwrap()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn usage() -> Usage {
+    Usage { input_tokens: 1, output_tokens: 2, cache_read_tokens: 3, cache_write_tokens: 4, reasoning_tokens: 5 }
+}
+
+fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -> SessionEvent {
+    let run: RunId = "run_1".parse().unwrap();
+    SessionEvent::Created {
+        spec: Box::new(SessionSpec {
+            agent: AgentDefinition {
+                name: "agent".to_owned(),
+                role: "specialist".to_owned(),
+                model: model(),
+                effort: is_full.then(|| "high".to_owned()),
+                tools: vec![ToolSpec {
+                    name: "bash".to_owned(),
+                    description: "runs".to_owned(),
+                    input_schema: json!({"type": "object"}),
+                }],
+                max_output_tokens: 1,
+                max_steps: 2,
+                context_window_tokens: 3,
+            },
+            system: vec![PromptPart { name: "agent".to_owned(), version: "1".to_owned(), text: "Work.".to_owned() }],
+            workspace,
+            sandbox,
+            run: is_full.then(|| (run, step("a"))),
+            title: is_full.then(|| "Title".to_owned()),
+        }),
+    }
+}
+
+pub fn session_events() -> Vec<SessionEvent> {
+    use SessionEvent::*;
+    let text = || vec![Content::text("said")];
+    let ended = |result| ModelRequestEnded { model_request_start_id: event_id(), result };
+    let answered = |stop, first_token_ms| {
+        ended(RequestResult::Answered {
+            model: "some-model-2".to_owned(),
+            stop,
+            model_usage: usage(),
+            attempts: 1,
+            latency_ms: 7,
+            first_token_ms,
+        })
+    };
+    let idle = |stop_reason| StatusIdle { stop_reason };
+    let direct = WorkspaceSpec::Direct { path: "/p".to_owned() };
+    let private =
+        WorkspaceSpec::Private { repository: "/r".to_owned(), commit: "c".to_owned(), name: "n".to_owned() };
+    let image = Content::Image { media_type: "image/png".to_owned(), data: "AA==".to_owned() };
+    vec![
+        session_spec(direct.clone(), SandboxMode::ReadOnly, false),
+        session_spec(direct, SandboxMode::DangerFullAccess, false),
+        session_spec(private, SandboxMode::WorkspaceWrite, true),
+        StatusRunning { turn: 1 },
+        UserMessage { content: vec![Content::text("do it"), image], output_schema: None },
+        UserMessage { content: Vec::new(), output_schema: Some(json!({"type": "integer"})) },
+        UserInterrupt,
+        ModelRequestStarted {
+            turn: 1,
+            step: 0,
+            purpose: Purpose::Step,
+            model: model(),
+            prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
+        },
+        ModelRequestStarted {
+            turn: 1,
+            step: 1,
+            purpose: Purpose::Compaction,
+            model: model(),
+            prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
+        },
+        answered(StopReason::EndTurn, None),
+        answered(StopReason::ToolUse, Some(3)),
+        answered(StopReason::MaxTokens, None),
+        answered(StopReason::Refusal, None),
+        answered(StopReason::Other("pause".to_owned()), None),
+        ended(RequestResult::Failed {
+            kind: FailureKind::RateLimit,
+            message: "slow down".to_owned(),
+            http_status: Some(429),
+            attempts: 5,
+            latency_ms: 9,
+        }),
+        ended(RequestResult::Abandoned),
+        AgentMessage { content: text() },
+        AgentThinking { vendor: "vendor".to_owned(), model: "m".to_owned(), payload: json!({"signature": "x"}) },
+        AgentToolUse {
+            name: "bash".to_owned(),
+            input: json!({"z": 1, "a": 2}),
+            raw_input: None,
+            vendor_call_id: "call_1".to_owned(),
+        },
+        AgentToolUse {
+            name: "bash".to_owned(),
+            input: json!(null),
+            raw_input: Some("{".to_owned()),
+            vendor_call_id: "call_2".to_owned(),
+        },
+        PolicyDecided {
+            tool_use_id: event_id(),
+            verdict: Verdict::Allow,
+            layer: "agent".to_owned(),
+            rule: "all".to_owned(),
+        },
+        PolicyDecided {
+            tool_use_id: event_id(),
+            verdict: Verdict::Deny,
+            layer: "agent".to_owned(),
+            rule: "none".to_owned(),
+        },
+        ToolStarted { tool_use_id: event_id() },
+        AgentToolResult {
+            tool_use_id: event_id(),
+            content: text(),
+            is_error: true,
+            exit_code: None,
+            duration_ms: 0,
+            full_output: None,
+            changed: Vec::new(),
+        },
+        AgentToolResult {
+            tool_use_id: event_id(),
+            content: text(),
+            is_error: false,
+            exit_code: Some(0),
+            duration_ms: 8,
+            full_output: Some(hash()),
+            changed: words(&["a.txt"]),
+        },
+        OutputRejected { errors: words(&["at /: wrong"]) },
+        ContextCompacted { summary: "short".to_owned(), tokens_before: 9, items_dropped: 3 },
+        Error { kind: FailureKind::Server, message: "broken".to_owned() },
+        UsageReported { usage: usage() },
+        idle(IdleReason::EndTurn),
+        idle(IdleReason::Interrupted),
+        idle(IdleReason::RetriesExhausted),
+        idle(IdleReason::Refusal),
+        idle(IdleReason::MaxTokens),
+        idle(IdleReason::StepLimit),
+        idle(IdleReason::OutputInvalid { errors: words(&["at /: wrong"]) }),
+        Resumed,
+    ]
+}
+
+fn run_spec(is_full: bool) -> RunEvent {
+    let core = CoreAgent {
+        step: step("builder"),
+        role: "builder".to_owned(),
+        plan_prompt: "{prompt}".to_owned(),
+        follow_up_prompt: is_full.then(|| "more".to_owned()),
+        schema: is_full.then(|| json!({"type": "object"})),
+        depends_on: if is_full { vec![step("planner")] } else { Vec::new() },
+        model: is_full.then(model),
+    };
+    RunEvent::Created {
+        spec: Box::new(RunSpec {
+            prompt: "do it".to_owned(),
+            started_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            repository: "/r".to_owned(),
+            base: "b".to_owned(),
+            target_branch: "main".to_owned(),
+            target_commit: "t".to_owned(),
+            dirty_snapshot: is_full.then(|| "refs/x".to_owned()),
+            gate: is_full.then(|| GateSpec { command: "make test".to_owned(), timeout_seconds: 60 }),
+            core: vec![core],
+            limits: RunLimits::default(),
+            model: model(),
+            effort: is_full.then(|| "low".to_owned()),
+            sandbox: SandboxMode::WorkspaceWrite,
+        }),
+    }
+}
+
+pub fn run_events() -> Vec<RunEvent> {
+    use RunEvent::*;
+    let session = || SessionId::derive(&["session"]);
+    let started = |kind| TurnStarted { step: step("a"), kind, session: session() };
+    let finished = |outcome| TurnFinished { step: step("a"), kind: StepKind::Plan, outcome, usage: usage() };
+    let committed = |changed: &[&str], more_changed| ResultCommitted {
+        step: step("a"),
+        attempt: 1,
+        commit: "c".to_owned(),
+        tree: "t".to_owned(),
+        ref_name: "refs/a".to_owned(),
+        changed: words(changed),
+        more_changed,
+    };
+    let of_step = || GateSubject::Step { step: step("a"), attempt: 2 };
+    let gate_finished = |subject, exit_code| GateFinished {
+        subject,
+        receipt: Receipt {
+            tree: "t".to_owned(),
+            command: "make test".to_owned(),
+            exit_code,
+            passed: exit_code == Some(0),
+            duration_ms: 5,
+            output: hash(),
+            tail: "ok".to_owned(),
+        },
+    };
+    let specialist = |id: &str, on: &[&str], check: Option<&str>| Specialist {
+        id: step(id),
+        title: "t".to_owned(),
+        task: "w".to_owned(),
+        depends_on: on.iter().map(|on| step(on)).collect(),
+        check: check.map(str::to_owned),
+    };
+    let end = |outcome| Finished { outcome };
+    vec![
+        run_spec(false),
+        run_spec(true),
+        started(StepKind::Plan),
+        started(StepKind::FollowUp),
+        started(StepKind::Repair),
+        started(StepKind::Build(2)),
+        finished(StepOutcome::Completed { output: "done".to_owned() }),
+        finished(StepOutcome::Failed { why: "broken".to_owned() }),
+        HandedOff { from: step("a"), to: step("b"), hash: hash(), bytes: 6 },
+        BlueprintAccepted {
+            blueprint: Blueprint::new(
+                "s",
+                vec![specialist("b", &["a"], Some("make b")), specialist("a", &[], None)],
+            )
+            .unwrap(),
+        },
+        BlueprintRejected { errors: words(&["wrong"]) },
+        BasePrepared { step: step("b"), commit: "c".to_owned() },
+        committed(&["a.txt"], 0),
+        committed(&[], 3),
+        GateStarted { subject: of_step(), commit: "c".to_owned(), command: "make test".to_owned() },
+        GateStarted { subject: GateSubject::Combined, commit: "c".to_owned(), command: "make test".to_owned() },
+        gate_finished(of_step(), Some(0)),
+        gate_finished(GateSubject::Combined, None),
+        Merged { step: step("a"), commit: "c".to_owned(), tree: "t".to_owned() },
+        MergeConflicted { step: step("a"), paths: words(&["a.txt"]) },
+        WorkKept { branch: "adjutant/1/a".to_owned(), commit: "c".to_owned() },
+        LandingStarted { branch: "main".to_owned(), from: "b".to_owned(), to: "c".to_owned() },
+        Landed { branch: "main".to_owned(), from: "b".to_owned(), to: "c".to_owned() },
+        LandingRefused { why: "moved".to_owned() },
+        Interrupted,
+        Resumed,
+        end(RunOutcome::Landed { branch: "main".to_owned(), commit: "c".to_owned() }),
+        end(RunOutcome::GateFailed { subject: GateSubject::Combined }),
+        end(RunOutcome::Conflicted { step: step("a"), paths: words(&["a.txt"]) }),
+        end(RunOutcome::BlueprintInvalid { errors: words(&["wrong"]) }),
+        end(RunOutcome::StepFailed { step: step("a"), why: "broken".to_owned() }),
+        end(RunOutcome::NotLanded { why: "moved".to_owned() }),
+    ]
+}
