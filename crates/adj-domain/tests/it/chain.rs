@@ -127,11 +127,16 @@ proptest! {
         });
         line.unwrap()[place] ^= 1 << bit;
         let read: Result<Vec<Event>, _> = lines.iter().map(|line| serde_json::from_slice::<Event>(line)).collect();
-        // The name of the log stands in every line, but is sealed into the first hash only.
-        let is_found = read.is_err()
-            || read.is_ok_and(|read| {
-                verify("sesn_a", &read, 3).is_err() || read.iter().any(|event| event.log != log_id("sesn_a"))
-            });
+        let is_found = match read {
+            Err(_) => true,
+            Ok(read) => {
+                // The log's name stands in every line, but is sealed only into where the chain starts.
+                let is_same_log = read.iter().all(|event| event.log == log_id("sesn_a"));
+                // `T` and `t` in a time, or `a` and `A` in a hash, mean the same.
+                let means_the_same = format!("{read:?}") == format!("{events:?}");
+                !is_same_log || means_the_same || verify("sesn_a", &read, 3).is_err()
+            }
+        };
         prop_assert!(is_found, "byte {place}, bit {bit}");
     }
 }

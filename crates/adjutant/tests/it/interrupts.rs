@@ -51,19 +51,6 @@ impl Running {
     }
 }
 
-/// Waits until a call of the shell is under way.
-fn wait_for_call(world: &World, part: &str) {
-    let journal = wait_for("a journal", || {
-        let path = world.state().join("journal.db");
-        path.exists().then(|| rusqlite::Connection::open(path).expect("a journal can be opened"))
-    });
-    let sql = "SELECT count(*) > 0 FROM events AS use JOIN events AS start USING (log)
-               WHERE use.kind = 'agent.tool_use' AND start.kind = 'tool.started' AND start.seq > use.seq
-               AND instr(use.body, ?1) > 0";
-    // The tables are made a moment after the file.
-    wait_for("a call", || journal.query_row(sql, [part], |row| row.get(0)).ok().filter(|found: &bool| *found));
-}
-
 fn playbook(command: &str) -> String {
     format!(
         r#"
@@ -103,7 +90,7 @@ fn uninterrupted() -> String {
 fn a_run_that_is_interrupted_once_finishes_its_step_and_goes_on_later() {
     let (world, repository) = (World::playing(&playbook("sleep 0.5; echo one >> a.log")), git_repository(&[]));
     let running = Running::start(&world, repository.path(), &RUN);
-    wait_for_call(&world, "echo one");
+    world.wait_for_call("echo one");
     running.interrupt();
     let done = running.end().exits(130);
     let (run, _) = world.only_run();
@@ -127,7 +114,7 @@ fn a_run_that_is_interrupted_once_finishes_its_step_and_goes_on_later() {
 fn a_run_that_is_interrupted_twice_stops_at_once_and_goes_on_later() {
     let (world, repository) = (World::playing(&playbook("echo one >> a.log; sleep 600")), git_repository(&[]));
     let mut running = Running::start(&world, repository.path(), &RUN);
-    wait_for_call(&world, "echo one");
+    world.wait_for_call("echo one");
     // The first line of the command is done when its sleep is there.
     wait_for("the command to begin", || {
         let sleeps = crate::support::commands_of(&world.state()).iter().any(|command| command == "sleep 600");
@@ -158,7 +145,7 @@ fn one_agent_that_is_interrupted_goes_on_later_without_a_new_prompt() {
         let world = world_of(&vendor);
         let folder = world.folder("work", &[]);
         let running = Running::start(&world, &folder, &["exec", "-m", model, "go"]);
-        wait_for_call(&world, "echo one");
+        world.wait_for_call("echo one");
         running.interrupt();
         let done = running.end().exits(130);
         let (session, _) = world.only_session();

@@ -27,7 +27,7 @@ fn a_dirty_tree_is_refused() {
     let (world, repository) = (world("true"), dirty_repository());
     let before = repository.git(&["status", "--porcelain"]);
     let done = world.run(repository.path(), &["run", "Do it", "--gate", "true"]).exits(2);
-    let text = "error: there are uncommitted changes: staged.txt (staged), changed.txt and 1 more (changed), new folder/new.txt (new)\n\
+    let text = "error: there are uncommitted changes: staged.txt (staged), changed.txt and 1 more (changed), new folder/ (new)\n\
                 Hint: commit or stash them, or start from them too with --include-dirty\n";
     assert_eq!(done.err, text);
     assert_eq!(done.out, "");
@@ -75,11 +75,11 @@ fn dirty_work_that_does_not_land_stays_dirty() {
 /// What is changed while the run is under way belongs to the user, also on top of what was taken along.
 #[test]
 fn a_file_changed_again_after_the_snapshot_is_not_overwritten() {
-    let (world, repository) = (world("sleep 1; echo 'by a' >> changed.txt"), dirty_repository());
+    let (world, repository) = (world("sleep 2; echo 'by a' >> changed.txt"), dirty_repository());
     let mut command = world.command(repository.path(), ["run", "Do it", "--gate", "true", "--include-dirty"]);
     let running = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let running = running.spawn().expect("the binary can be started");
-    crate::support::wait_for("the run to be there", || world.state().join("workspaces").exists().then_some(()));
+    world.wait_for_call("sleep 2");
     repository.write("changed.txt", "changed by me, twice\n");
     let done = crate::support::Done::of(running.wait_with_output().expect("the run ends")).exits(1);
     assert!(done.out.starts_with("\nNot landed: "), "{done}");

@@ -1,7 +1,7 @@
 //! What does not pass, or does not merge, does not land; and is not lost.
 
 use super::{assert_untouched, does, kept, squad};
-use crate::support::{Done, World, wait_for, wait_until_no_helper};
+use crate::support::{Done, World, wait_until_no_helper};
 use adj_testkit::{GitRepository, git_repository};
 use std::{fs, process::Stdio};
 
@@ -68,11 +68,11 @@ fn parts_that_conflict_do_not_land() {
 
 #[test]
 fn a_branch_that_has_moved_on_is_left_alone() {
-    let world = World::playing(&squad(A, &does("a", "sleep 1; echo a > a.txt")));
+    let world = World::playing(&squad(A, &does("a", "sleep 2; echo a > a.txt")));
     let repository = git_repository(&[]);
     let mut command = world.command(repository.path(), ["run", "Do it", "--gate", "true"]);
     let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
-    wait_for("the run to be there", || world.state().join("workspaces").exists().then_some(()));
+    world.wait_for_call("sleep 2");
     repository.write("mine.txt", "mine\n");
     repository.git(&["add", "--all"]);
     repository.git(&["commit", "--quiet", "--message=mine"]);
@@ -85,11 +85,11 @@ fn a_branch_that_has_moved_on_is_left_alone() {
 
 #[test]
 fn what_the_user_changes_during_a_run_is_never_overwritten() {
-    let world = World::playing(&squad(A, &does("a", "sleep 1; echo from a > file.txt")));
+    let world = World::playing(&squad(A, &does("a", "sleep 2; echo from a > file.txt")));
     let repository = git_repository(&[("file.txt", "old\n"), ("other.txt", "old\n")]);
     let mut command = world.command(repository.path(), ["run", "Do it", "--gate", "true"]);
     let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
-    wait_for("the run to be there", || world.state().join("workspaces").exists().then_some(()));
+    world.wait_for_call("sleep 2");
     repository.write("file.txt", "from the user\n");
     let done = Done::of(running.wait_with_output().expect("the run ends")).exits(1);
     assert!(done.out.starts_with("\nNot landed: "), "{done}");

@@ -1,6 +1,6 @@
 //! A home of its own, with commands that are run in it.
 
-use super::helpers::kill_helpers;
+use super::helpers::{kill_helpers, wait_for};
 use adj_testkit::Home;
 use serde_json::Value;
 use std::{
@@ -145,6 +145,19 @@ impl World {
     #[track_caller]
     pub fn verify(&self) {
         self.trace(&["verify"]).exits(0);
+    }
+
+    /// Waits until a call whose input holds this text is under way.
+    pub fn wait_for_call(&self, part: &str) {
+        let path = self.state().join("journal.db");
+        let journal = wait_for("a journal", || {
+            path.exists().then(|| rusqlite::Connection::open(&path).expect("a journal can be opened"))
+        });
+        let sql = "SELECT count(*) > 0 FROM events AS use JOIN events AS start USING (log)
+                   WHERE use.kind = 'agent.tool_use' AND start.kind = 'tool.started' AND start.seq > use.seq
+                   AND instr(use.body, ?1) > 0";
+        // The tables are made a moment after the file.
+        wait_for("a call", || journal.query_row(sql, [part], |row| row.get(0)).ok().filter(|found: &bool| *found));
     }
 
     pub fn journal(&self) -> rusqlite::Connection {
