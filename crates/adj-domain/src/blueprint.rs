@@ -171,6 +171,14 @@ impl Blueprint {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_dependency_counts_once() {
+        let text = r#"{"specialists":[{"id":"a","title":"t","task":"t"},
+            {"id":"b","title":"t","task":"t","depends_on":["a","a","a"]}]}"#;
+        let blueprint: Blueprint = serde_json::from_str(text).unwrap();
+        assert_eq!(blueprint.specialists()[1].depends_on, ["a".parse().unwrap()]);
+    }
+
     fn parse(text: &str) -> Result<Vec<String>, String> {
         serde_json::from_str::<Blueprint>(text)
             .map(|blueprint| blueprint.specialists().iter().map(|s| s.id.to_string()).collect())

@@ -82,12 +82,32 @@ pub(crate) struct Inner {
     doors: Mutex<HashMap<SessionId, Arc<Mutex<()>>>>,
 }
 
+/// Whether a sandbox here can lay a private layer over a shared tree; an error shows up with the first command anyway.
+async fn has_overlay(launcher: &Launcher, state: &Path) -> bool {
+    match launcher.probe(state).await {
+        Ok(found) => {
+            if let Some(missing) = &found.overlay_missing {
+                tracing::warn!(missing, "agents get copies of the tree instead of layers over it");
+            }
+            found.overlay_missing.is_none()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot find out what sandboxes can do here");
+            true
+        }
+    }
+}
+
 impl Inner {
     /// Opened at the first need: a session on the user's own folder has none.
     pub(crate) async fn workspaces(&self) -> Result<Arc<Workspaces>, OpenWorkspacesError> {
         let open = || async {
             let Parts { state, launcher, layout, .. } = &self.parts;
-            Workspaces::open(state, launcher.clone(), *layout).await.map(Arc::new)
+            let layout = match layout {
+                Layout::Overlay if !has_overlay(launcher, state).await => Layout::Copy,
+                layout => *layout,
+            };
+            Workspaces::open(state, launcher.clone(), layout).await.map(Arc::new)
         };
         self.workspaces.get_or_try_init(open).await.cloned()
     }
@@ -220,6 +240,12 @@ impl Engine {
     pub async fn send(&self, id: &SessionId, input: &PendingInput) -> Result<(), EngineError> {
         self.store().submit(&LogId::from(id.clone()), input).await?;
         Ok(())
+    }
+
+    /// Fails if another living process holds the session.
+    pub async fn check_free(&self, id: &SessionId) -> Result<(), EngineError> {
+        let claim = self.claim(&LogId::from(id.clone())).await?;
+        Ok(self.store().release(claim.fence).await?)
     }
 
     /// Lets a session work until it is idle and nothing waits for it.

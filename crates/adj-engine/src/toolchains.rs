@@ -2,7 +2,10 @@
 
 use adj_domain::SandboxMode;
 use adj_sandbox::{Bind, HOME, Mode, Plan};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Folders below the home that hold programs and libraries, and nothing secret. The flag says whether it goes on `PATH`.
 const FOLDERS: [(&str, bool); 9] = [
@@ -19,6 +22,9 @@ const FOLDERS: [(&str, bool); 9] = [
 /// Caches of packages that tools look for below their own home.
 const CACHES: [&str; 3] = [".cargo/registry", ".cargo/git", "go/pkg/mod"];
 
+/// A little more than the longest timeout that a tool may be given.
+const LONGEST_CALL: Duration = Duration::from_secs(3_660);
+
 /// The plan of a sandbox for work on a project, without its workspace: limits, environment, and the toolchains of `home`.
 pub fn work_plan(mode: SandboxMode, home: Option<&Path>) -> Plan {
     let mut plan = Plan::new(match mode {
@@ -26,6 +32,8 @@ pub fn work_plan(mode: SandboxMode, home: Option<&Path>) -> Plan {
         SandboxMode::WorkspaceWrite => Mode::WorkspaceWrite,
         SandboxMode::DangerFullAccess => Mode::DangerFullAccess,
     });
+    // A tool has its own, shorter limit; this one ends what did not keep to it.
+    plan.limits.wall = LONGEST_CALL;
     let Some(home) = home else { return plan };
     if mode == SandboxMode::DangerFullAccess {
         // Nothing is mounted there: the home is the user's own.

@@ -135,12 +135,8 @@ impl Settings {
             let base_url = match (address, known.default_base_url) {
                 (Some(address), _) => base_url(known.base_url, &address)?,
                 (None, Some(default)) => base_url(known.base_url, default)?,
-                (None, None) => {
-                    return Err(SettingsError::BaseUrl {
-                        name: known.base_url.to_owned(),
-                        problem: format!("it is not set, although {} is", known.key),
-                    });
-                }
+                // A key for a server that nobody named: the vendor is not set up, which matters only to who wants it.
+                (None, None) => continue,
             };
             let credentials = match (key, token) {
                 (Some(key), _) if known.wire == WireKind::Anthropic => Credentials::ApiKey(key),

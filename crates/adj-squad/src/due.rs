@@ -2,8 +2,8 @@
 
 use crate::prompts::{self, Prompt};
 use adj_domain::{
-    Blueprint, CoreAgent, GateSubject, Run, RunEvent, RunOutcome, RunState, SessionId, Specialist, StepId,
-    StepKind, StepState, run::Committed,
+    Blueprint, CoreAgent, GateSubject, Run, RunEvent, RunOutcome, RunState, SessionId, Specialist, StepId, StepKind,
+    StepState, run::Committed,
 };
 use serde_json::Value;
 

@@ -7,8 +7,8 @@ use crate::{
     prompts::Prompt,
 };
 use adj_domain::{
-    AgentDefinition, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec,
-    RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
+    AgentDefinition, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec, RunState,
+    SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
     event::{EventBody, Input},
     session::IllegalEvent,
 };

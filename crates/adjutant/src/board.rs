@@ -109,16 +109,24 @@ impl Board {
                 Vec::new()
             }
             SessionEvent::AgentToolResult { tool_use_id, is_error, exit_code, duration_ms, .. } => {
-                let call = self.calls.remove(tool_use_id.as_str()).unwrap_or_default();
+                // The call may stand in a log that an earlier process has shown.
+                let call = self.calls.remove(tool_use_id.as_str()).unwrap_or_else(|| "an earlier call".to_owned());
+                if call.is_empty() {
+                    return Vec::new();
+                }
                 let (tone, how) = match (is_error, exit_code) {
                     (_, Some(code)) if *code != 0 => (Tone::Quiet, format!(" → exit {code}")),
                     (true, _) => (Tone::Bad, " → failed".to_owned()),
                     _ => (Tone::Quiet, String::new()),
                 };
-                self.line(name, tone, format!("{call}{how} ({})", duration(*duration_ms)))
+                // Only commands take a time that tells anything.
+                let took = if call.starts_with('$') { format!(" ({})", duration(*duration_ms)) } else { String::new() };
+                self.line(name, tone, format!("{call}{how}{took}"))
             }
-            SessionEvent::PolicyDecided { verdict: adj_domain::Verdict::Deny, rule, .. } => {
-                self.line(name, Tone::Bad, format!("refused: {rule}"))
+            SessionEvent::PolicyDecided { tool_use_id, verdict: adj_domain::Verdict::Deny, rule, .. } => {
+                // Its result says the same again.
+                let call = self.calls.insert(tool_use_id.to_string(), String::new()).unwrap_or_default();
+                self.line(name, Tone::Bad, format!("{call} → refused: {rule}"))
             }
             SessionEvent::OutputRejected { errors } => {
                 self.line(name, Tone::Quiet, format!("answer sent back: {}", one_line(&errors.join("; "), 100)))
@@ -126,12 +134,12 @@ impl Board {
             SessionEvent::ContextCompacted { tokens_before, .. } => {
                 self.line(name, Tone::Quiet, format!("context compacted ({} tokens before)", tokens(*tokens_before)))
             }
-            SessionEvent::Error { message, .. } => self.line(name, Tone::Bad, one_line(message, 300)),
+            // Why a turn ended is told by who asked for it: the run, or the command.
             SessionEvent::StatusIdle { stop_reason } => {
                 self.working.remove(id);
                 match stop_reason {
-                    IdleReason::EndTurn | IdleReason::RetriesExhausted => Vec::new(),
-                    reason => self.line(name, Tone::Quiet, idle(reason)),
+                    IdleReason::Interrupted => self.line(name, Tone::Quiet, idle(stop_reason)),
+                    _ => Vec::new(),
                 }
             }
             _ => Vec::new(),

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// Run, supervise and record fleets of coding agents
 #[derive(Debug, Parser)]
 #[command(name = "adjutant", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "State lives under ADJUTANT_HOME (default: adjutant in the XDG state directory).\n\n\
+#[command(after_help = "State:     ADJUTANT_HOME, or adjutant in the XDG state directory (~/.local/state/adjutant)\n\
+                        Settings:  adjutant/config.toml in the XDG configuration directory (~/.config)\n\n\
                         Exit codes:\n    \
                         0  done\n    \
                         1  the work failed\n    \
@@ -29,7 +30,11 @@ pub enum Command {
     #[command(subcommand)]
     Trace(TraceCommand),
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  adjutant completions bash > ~/.local/share/bash-completion/completions/adjutant"
+    )]
     Completions {
+        /// The shell to write the script for
         shell: clap_complete::Shell,
     },
 }
@@ -54,7 +59,7 @@ pub struct RunArgs {
     pub prompt: Option<String>,
 
     /// Work on an embedded sample project with scripted models: no key, no network
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with_all = ["resume", "gate", "no_gate", "model", "include_dirty"])]
     pub demo: bool,
 
     /// Go on with a run that was interrupted or died
@@ -101,7 +106,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// How far commands may reach; danger-full-access runs them without a sandbox
+    /// How far commands may reach: read-only, workspace-write, or danger-full-access, which is without a sandbox
     #[arg(long, short = 's', value_name = "MODE", default_value = "workspace-write")]
     pub sandbox: SandboxMode,
 
@@ -129,7 +134,7 @@ pub struct ExecArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// How far commands may reach; danger-full-access runs them without a sandbox
+    /// How far commands may reach: read-only, workspace-write, or danger-full-access, which is without a sandbox
     #[arg(long, short = 's', value_name = "MODE", default_value = "workspace-write")]
     pub sandbox: SandboxMode,
 
@@ -142,7 +147,7 @@ pub struct ExecArgs {
     pub last_message: Option<PathBuf>,
 
     /// Go on with an earlier session
-    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "sandbox", "model", "effort"])]
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "sandbox", "model", "effort", "max_steps"])]
     pub resume: Option<SessionId>,
 
     /// Model requests that one turn may take
@@ -156,7 +161,8 @@ pub struct ExecArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The model, as vendor/name: openai/…, anthropic/…, openai-chat/…, scripted/… (default: ADJUTANT_MODEL)
+    /// The model, as vendor/name: anthropic/…, openai/…, openai-chat/…, scripted/… (default: ADJUTANT_MODEL, then the
+    /// settings file, then the vendor whose key is in the environment)
     // Not read by clap, for which a variable of the environment would contradict --resume.
     #[arg(long, short = 'm', value_name = "VENDOR/NAME")]
     pub model: Option<ModelRef>,
@@ -166,7 +172,7 @@ pub struct ModelArgs {
     pub effort: Option<String>,
 
     /// The playbook that scripted models play
-    #[arg(long, value_name = "FILE", env = "ADJUTANT_PLAYBOOK")]
+    #[arg(long, value_name = "FILE", env = "ADJUTANT_PLAYBOOK", hide_env_values = true)]
     pub playbook: Option<PathBuf>,
 }
 
@@ -178,7 +184,7 @@ pub enum TraceCommand {
         /// Runs only, without their sessions
         #[arg(long)]
         runs: bool,
-        /// Longest list
+        /// How many to list at most
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
         /// Print one JSON object a line
@@ -187,7 +193,8 @@ pub enum TraceCommand {
     },
     /// Show a run with its sessions, or one session, as a timeline
     Show {
-        /// A run or a session
+        /// A run (run_…) or a session (sesn_…)
+        #[arg(value_parser = log_id)]
         id: LogId,
         /// Show everything in full, instead of the first lines
         #[arg(long)]
@@ -195,13 +202,14 @@ pub enum TraceCommand {
         /// Show hashes and sizes in place of what was said
         #[arg(long, conflicts_with = "full")]
         no_text: bool,
-        /// Show also each whole prompt, as it was sent
+        /// Show everything in full, and also each whole prompt as it was sent
         #[arg(long, conflicts_with = "no_text")]
         prompts: bool,
     },
     /// Print a run with its sessions, or one session, as JSON lines
     Export {
-        /// A run or a session
+        /// A run (run_…) or a session (sesn_…)
+        #[arg(value_parser = log_id)]
         id: LogId,
         /// Put hashes and sizes in place of what was said; such an export cannot be verified
         #[arg(long)]
@@ -210,9 +218,10 @@ pub enum TraceCommand {
     /// Check that logs are whole and unchanged
     ///
     /// Walks the hash chain of each log, folds it again, looks for each blob that it names, and holds each prompt's hash
-    /// against the prompt rebuilt from the log.
+    /// against the prompt rebuilt from the log. The exit code is 6 where something is not what was written.
     Verify {
         /// Runs (with their sessions) or sessions; none: everything
+        #[arg(value_parser = log_id)]
         ids: Vec<LogId>,
         /// Check an exported file instead
         #[arg(long, value_name = "FILE", conflicts_with = "ids")]
@@ -221,4 +230,9 @@ pub enum TraceCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A run or a session, with an error that names both.
+fn log_id(text: &str) -> Result<LogId, String> {
+    text.parse().map_err(|_| format!("{text:?} is neither a run id (run_…) nor a session id (sesn_…)"))
 }

@@ -1,5 +1,6 @@
 //! Words for what went wrong: what failed, why, and what to do about it; one exit code for each kind.
 
+use crate::words::harmless;
 use std::{error::Error, fmt, process::ExitCode};
 
 /// The exit codes, as the help documents them.
@@ -39,6 +40,11 @@ impl Failure {
         Self::new(Code::Usage, error)
     }
 
+    /// Wrong usage or settings, for which another error is the cause.
+    pub fn unusable(cause: impl Error + Send + Sync + 'static, what: impl fmt::Display) -> Self {
+        Self { code: Code::Usage, error: anyhow::Error::new(cause).context(what.to_string()), hint: None }
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -49,7 +55,7 @@ impl Failure {
         let mut text = format!("error: {}\n", self.error);
         let mut causes: Vec<String> = Vec::new();
         for cause in self.error.chain().skip(1) {
-            let cause = cause.to_string();
+            let cause = cause.to_string().trim_end().to_owned();
             // Transparent wrappers say the same again.
             if causes.last() != Some(&cause) && cause != self.error.to_string() {
                 causes.push(cause);
@@ -64,7 +70,8 @@ impl Failure {
         if let Some(hint) = &self.hint {
             text.push_str(&format!("Hint: {hint}\n"));
         }
-        text
+        // Vendors, agents and repositories speak in errors too.
+        harmless(&text)
     }
 }
 
@@ -107,8 +114,26 @@ fn classify(error: &anyhow::Error) -> (Code, Option<String>) {
     (Code::WorkFailed, None)
 }
 
+/// Whether no sandbox could be built. Transparent wrappers stand for what they hold, and hide it from the chain.
+fn is_setup(cause: &(dyn Error + 'static)) -> bool {
+    cause.is::<adj_sandbox::SetupError>()
+        || matches!(cause.downcast_ref(), Some(adj_sandbox::OpenError::Setup(_)))
+        || matches!(cause.downcast_ref(), Some(adj_sandbox::RunError::Setup(_)))
+}
+
+/// Whether the journal could not do its work.
+fn is_journal(cause: &(dyn Error + 'static)) -> bool {
+    cause.is::<adj_store::StoreError>()
+        || cause.is::<adj_store::OpenError>()
+        || matches!(cause.downcast_ref(), Some(adj_store::AppendError::Store(_)))
+        || matches!(cause.downcast_ref(), Some(adj_store::ClaimError::Store(_)))
+        || matches!(cause.downcast_ref(), Some(adj_engine::EngineError::Store(_)))
+        || matches!(cause.downcast_ref(), Some(adj_squad::SquadError::Store(_)))
+        || matches!(cause.downcast_ref(), Some(adj_squad::SquadError::Engine(adj_engine::EngineError::Store(_))))
+}
+
 fn classify_one(cause: &(dyn Error + 'static)) -> Option<(Code, Option<String>)> {
-    if cause.downcast_ref::<adj_sandbox::SetupError>().is_some() {
+    if is_setup(cause) {
         let hint = "the error names what is missing; `--sandbox danger-full-access` runs commands without a sandbox, with \
                     your own rights";
         return Some((Code::NoSandbox, Some(hint.to_owned())));
@@ -126,14 +151,57 @@ fn classify_one(cause: &(dyn Error + 'static)) -> Option<(Code, Option<String>)>
     if let Some(adj_store::StoreError::UnknownLog { .. }) = cause.downcast_ref() {
         return Some((Code::Usage, Some("`adjutant trace list` shows what there is".to_owned())));
     }
-    if cause.downcast_ref::<adj_store::StoreError>().is_some() || cause.downcast_ref::<adj_store::OpenError>().is_some()
-    {
-        let hint = "nothing that was acknowledged is lost; another place for the state is chosen with ADJUTANT_HOME";
-        return Some((Code::Journal, Some(hint.to_owned())));
+    if let Some(error) = cause.downcast_ref() {
+        return Some((Code::Journal, Some(open_hint(error).to_owned())));
     }
-    if cause.downcast_ref::<adj_workspace::OpenRepositoryError>().is_some() {
-        let hint = "stand in a git repository with at least one commit, or name one with --dir";
-        return Some((Code::Usage, Some(hint.to_owned())));
+    if is_journal(cause) {
+        return Some((Code::Journal, Some(KEPT.to_owned())));
+    }
+    if let Some(adj_sandbox::OpenError::Plan(_) | adj_sandbox::OpenError::OtherPlan { .. }) = cause.downcast_ref() {
+        return Some((Code::Usage, None));
+    }
+    if let Some(adj_workspace::DirtySnapshotError::Conflicted { .. }) = cause.downcast_ref() {
+        return Some((Code::Usage, Some("finish the merge that is under way, or abort it".to_owned())));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return Some((Code::Usage, repository_hint(error).map(str::to_owned)));
     }
     None
+}
+
+const KEPT: &str = "nothing that was acknowledged is lost; another place for the state is chosen with ADJUTANT_HOME";
+
+fn open_hint(error: &adj_store::OpenError) -> &'static str {
+    use adj_store::OpenError;
+    match error {
+        OpenError::TooNew { .. } => {
+            "a newer adjutant has written it: use that one, or choose another place for the state with ADJUTANT_HOME"
+        }
+        OpenError::TooOld { .. } => "the next `adjutant run` or `adjutant exec` brings it up to date",
+        OpenError::OpenToOthers { .. } => {
+            "take the rights of others away with `chmod go-rwx`, or choose another place for the state with ADJUTANT_HOME"
+        }
+        OpenError::Missing { .. }
+        | OpenError::NotADirectory { .. }
+        | OpenError::WrongOwner { .. }
+        | OpenError::NotOurs { .. } => "choose another place for the state with ADJUTANT_HOME",
+        OpenError::Store(_) => KEPT,
+    }
+}
+
+/// Where the error itself does not say what to do.
+fn repository_hint(error: &adj_workspace::OpenRepositoryError) -> Option<&'static str> {
+    use adj_workspace::OpenRepositoryError as Unusable;
+    match error {
+        Unusable::Folder { .. } | Unusable::NotARepository { .. } | Unusable::NoWorkTree { .. } => {
+            Some("stand in a git repository, or name one with --dir")
+        }
+        Unusable::NoCommit { .. } => Some("make a first commit: git add --all && git commit"),
+        Unusable::Partial { .. } => Some("work in a full clone"),
+        Unusable::ForeignOwner { .. }
+        | Unusable::Shallow { .. }
+        | Unusable::NotUtf8 { .. }
+        | Unusable::Alternates { .. }
+        | Unusable::Git { .. } => None,
+    }
 }

@@ -4,7 +4,8 @@ use adj_domain::BlobHash;
 use serde_json::{Value, json};
 
 /// Fields that hold what people, models, tools and repositories said.
-const SAID: [&str; 18] = [
+const SAID: [&str; 19] = [
+    "output_schema",
     "text",
     "data",
     "content",
@@ -42,7 +43,10 @@ fn hide(value: &mut Value) {
             for (key, value) in map {
                 let is_said = SAID.contains(&key.as_str());
                 match value {
-                    Value::String(text) if is_said => *value = replacement(text),
+                    // A hash says nothing, and finds the blob.
+                    Value::String(text) if is_said && BlobHash::try_from(text.clone()).is_err() => {
+                        *value = replacement(text)
+                    }
                     Value::Array(_) | Value::Object(_) if is_said && holds_free_text(key) => {
                         *value = replacement(&value.to_string());
                     }
@@ -57,7 +61,7 @@ fn hide(value: &mut Value) {
 
 /// Keys whose whole value goes, whatever its shape; the others keep their shape and lose their texts.
 fn holds_free_text(key: &str) -> bool {
-    matches!(key, "input" | "payload" | "errors" | "content")
+    matches!(key, "input" | "payload" | "errors" | "content" | "output_schema")
 }
 
 fn replacement(text: &str) -> Value {

@@ -114,6 +114,9 @@ impl Report {
             RunState::Interrupted => ("interrupted", "Interrupted".to_owned()),
             RunState::Finished(outcome) => ("finished", board::outcome(outcome)),
         };
+        // They are kept side by side, in no order.
+        let mut kept: Vec<String> = run.kept.iter().map(|(branch, _)| branch.clone()).collect();
+        kept.sort();
         Ok(Self {
             kind: "run.report",
             run: run.id.to_string(),
@@ -123,7 +126,7 @@ impl Report {
             repository: run.spec.repository.clone(),
             branch: run.spec.target_branch.clone(),
             commit: run.landed.as_ref().map(|(_, commit)| commit.clone()),
-            kept: run.kept.iter().map(|(branch, _)| branch.clone()).collect(),
+            kept,
             dirty_snapshot: run.spec.dirty_snapshot.clone(),
             steps: steps.collect(),
             combined: run.combined.receipt.as_ref().map(Check::from),
@@ -162,7 +165,7 @@ impl Report {
         }
         if let Some(failed) = self.failed_check() {
             text.push_str(&format!("\n  The end of what `{}` said:\n", one_line(&failed.command, 60)));
-            for line in harmless(&failed.tail).lines().rev().take(15).collect::<Vec<_>>().into_iter().rev() {
+            for line in failed.tail.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev() {
                 text.push_str(&format!("    {line}\n"));
             }
         }
@@ -176,7 +179,8 @@ impl Report {
             thousands(self.usage.cache_read_tokens),
             duration(self.wall_ms),
         ));
-        text.push_str(&format!("Result    {} (branch {})\n", self.repository, self.branch));
+        let moved = if self.commit.is_some() { "" } else { ", not moved" };
+        text.push_str(&format!("Result    {} (branch {}{moved})\n", self.repository, self.branch));
         for branch in &self.kept {
             text.push_str(&format!("Kept      branch {branch}\n"));
         }
@@ -187,7 +191,7 @@ impl Report {
         if self.state != "finished" {
             text.push_str(&format!("Resume    adjutant run --resume {}\n", self.run));
         }
-        text
+        harmless(&text)
     }
 
     fn failed_check(&self) -> Option<&Check> {

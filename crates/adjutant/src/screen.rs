@@ -47,6 +47,9 @@ pub async fn show(mut live: Receiver<Live>, how: Show, stop: CancellationToken) 
     screen.finish();
 }
 
+/// Longest text of one line of progress.
+const LONGEST: usize = 400;
+
 struct Screen {
     how: Show,
     board: Board,
@@ -102,7 +105,7 @@ impl Screen {
             Tone::Quiet => " ",
         };
         let who = one_line(&line.who, 20);
-        let text = format!("{style}{mark} {who:<12} {}{style:#}", line.text);
+        let text = format!("{style}{mark} {who:<12} {}{style:#}", one_line(&line.text, LONGEST));
         match &self.picture {
             Some(picture) => {
                 let text = if colors() { text } else { anstream::adapter::strip_str(&text).to_string() };

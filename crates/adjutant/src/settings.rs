@@ -23,9 +23,13 @@ impl UserSettings {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+            Err(error) => {
+                return Err(Failure::unusable(error, format_args!("cannot read the settings file {}", path.display())));
+            }
         };
-        toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+        toml::from_str(&text).map_err(|error| {
+            Failure::unusable(error, format_args!("the settings file {} cannot be used", path.display()))
+        })
     }
 }
 

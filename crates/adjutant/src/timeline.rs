@@ -5,7 +5,7 @@ use crate::{
     words::{count, duration, harmless, one_line, short, thousands},
 };
 use adj_domain::{
-    BlobHash, Content, Event, GateSubject, LogId, RequestResult, RunEvent, SessionEvent, StepOutcome, Verdict,
+    BlobHash, Content, Event, EventId, GateSubject, LogId, RequestResult, RunEvent, SessionEvent, StepOutcome, Verdict,
     event::BodyError,
 };
 use std::collections::BTreeMap;
@@ -25,12 +25,14 @@ pub enum Text {
 pub struct Timeline {
     text: Text,
     names: BTreeMap<LogId, String>,
+    /// What each tool call is about, for the events that follow it.
+    calls: BTreeMap<EventId, String>,
     start: Option<i64>,
 }
 
 impl Timeline {
     pub fn new(text: Text) -> Self {
-        Self { text, names: BTreeMap::new(), start: None }
+        Self { text, names: BTreeMap::new(), calls: BTreeMap::new(), start: None }
     }
 
     /// One event: a line, and below it what was said.
@@ -43,6 +45,11 @@ impl Timeline {
                 if let SessionEvent::Created { spec } = &body {
                     self.names.insert(event.log.clone(), spec.agent.name.clone());
                 }
+                if let SessionEvent::AgentToolUse { name, input, .. } = &body {
+                    let about =
+                        if self.text == Text::Hidden { name.clone() } else { one_line(&board::call(name, input), 60) };
+                    self.calls.insert(event.id.clone(), about);
+                }
                 self.session(&body)
             }
             LogId::Run(_) => self.run(&event.run_event()?),
@@ -53,9 +60,10 @@ impl Timeline {
         text.truncate(text.trim_end().len());
         text.push('\n');
         for line in body.lines() {
-            text.push_str(&format!("{:>10}  {line}\n", ""));
+            text.push_str(format!("{:>10}  {line}", "").trim_end());
+            text.push('\n');
         }
-        Ok(text)
+        Ok(harmless(&text))
     }
 
     fn said(&self, text: &str) -> String {
@@ -71,7 +79,7 @@ impl Timeline {
                 let lines: Vec<&str> = text.trim_end().lines().collect();
                 let mut shown: Vec<String> = lines.iter().take(LINES).map(|line| one_line(line, 160)).collect();
                 if lines.len() > LINES {
-                    shown.push(format!("[{} more]", count(lines.len() - LINES, "line")));
+                    shown.push(format!("[{}]", count(lines.len() - LINES, "more line")));
                 }
                 shown.join("\n")
             }
@@ -80,6 +88,10 @@ impl Timeline {
 
     fn content(&self, content: &[Content]) -> String {
         self.said(&board::said(content))
+    }
+
+    fn about(&self, call: &EventId) -> &str {
+        self.calls.get(call).map_or("a call", String::as_str)
     }
 
     fn session(&self, event: &SessionEvent) -> (String, String) {
@@ -132,15 +144,26 @@ impl Timeline {
                 (Text::Full, None) => (name.clone(), harmless(&input.to_string())),
                 (Text::Short, None) => (board::call(name, input), String::new()),
             },
-            SessionEvent::PolicyDecided { verdict, layer, rule, .. } => {
+            SessionEvent::PolicyDecided { tool_use_id, verdict, layer, rule } => {
                 let verdict = if *verdict == Verdict::Allow { "allow" } else { "deny" };
-                (format!("{verdict} ({layer}: {})", one_line(rule, 120)), String::new())
+                let rule = one_line(rule, 120);
+                (format!("{} → {verdict} ({layer}: {rule})", self.about(tool_use_id)), String::new())
             }
-            SessionEvent::AgentToolResult { content, is_error, exit_code, duration_ms, full_output, .. } => {
+            SessionEvent::ToolStarted { tool_use_id } => (self.about(tool_use_id).to_owned(), String::new()),
+            SessionEvent::AgentToolResult {
+                tool_use_id,
+                content,
+                is_error,
+                exit_code,
+                duration_ms,
+                full_output,
+                ..
+            } => {
                 let exit = exit_code.map_or_else(String::new, |code| format!("exit {code}, "));
                 let failed = if *is_error { "failed, " } else { "" };
                 let full = full_output.as_ref().map_or_else(String::new, |hash| format!(", all of it: blob {hash}"));
-                (format!("{failed}{exit}{}{full}", duration(*duration_ms)), self.content(content))
+                let head = format!("{} → {failed}{exit}{}{full}", self.about(tool_use_id), duration(*duration_ms));
+                (head, self.content(content))
             }
             SessionEvent::OutputRejected { errors } => ("sent back".to_owned(), self.said(&errors.join("\n"))),
             SessionEvent::ContextCompacted { summary, tokens_before, .. } => {
@@ -151,9 +174,7 @@ impl Timeline {
                 (format!("{} tokens so far", thousands(usage.total_tokens())), String::new())
             }
             SessionEvent::StatusIdle { stop_reason } => (one_line(&board::idle(stop_reason), 200), String::new()),
-            SessionEvent::ToolStarted { .. } | SessionEvent::UserInterrupt | SessionEvent::Resumed => {
-                Default::default()
-            }
+            SessionEvent::UserInterrupt | SessionEvent::Resumed => Default::default(),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Whether a log is what was written: its chain, its history, its blobs, its prompts.
 
-use crate::failure::{Failure, Result};
-use adj_domain::{BlobHash, ChainVerifier, Event, LogId, Run, RunEvent, Session, SessionEvent};
-use adj_store::Store;
+use crate::failure::{Code, Failure, Result};
+use adj_domain::{
+    BlobHash, ChainHash, ChainVerifier, Event, LogId, Run, RunEvent, Seq, Session, SessionEvent, run::StepState,
+};
+use adj_store::{Store, StoreError};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::Path,
 };
 
@@ -57,6 +59,37 @@ impl Walk {
 
     fn problem(&mut self, problem: impl std::fmt::Display) {
         self.finding.problems.push(problem.to_string());
+    }
+
+    /// Events behind the end that no head knows of; those that were written while we walked are fine.
+    async fn beyond(&mut self, store: &dyn Store, log: &LogId, end: Seq) -> Result<()> {
+        let next = match store.read(log, end, 1).await {
+            Ok(page) => page.first().map(|event| event.seq),
+            Err(damage @ StoreError::Corrupt { .. }) => {
+                self.problem(damage);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let head = store.log(log).await?.map_or(0, |summary| summary.head);
+        if let Some(extra) = next.filter(|seq| *seq > head) {
+            self.problem(format!("{log}: event {extra} stands behind the head, which is event {head}"));
+        }
+        Ok(())
+    }
+
+    /// A run whose turn has ended had a session, and that is somewhere.
+    async fn sessions(&mut self, store: &dyn Store) -> Result<()> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        for (name, step) in &run.steps {
+            let is_over = step.turns.values().any(|turn| matches!(turn, StepState::Finished(_)));
+            if let Some(session) = step.session.as_ref().filter(|_| is_over)
+                && store.log(&LogId::from(session.clone())).await?.is_none()
+            {
+                self.problem(format!("{}: the session {session} of {name} is missing", run.id));
+            }
+        }
+        Ok(())
     }
 
     fn fold(&mut self, event: &Event) -> std::result::Result<(), String> {
@@ -109,29 +142,53 @@ impl Walk {
     }
 }
 
-/// Verifies a log of the store.
+/// Verifies a log of the store. Somebody may be writing it meanwhile; what came after the first look at its head is left out.
 pub async fn log(store: &dyn Store, log: &LogId) -> Result<Finding> {
     let mut walk = Walk::new(log);
+    let Some(summary) = store.log(log).await? else {
+        walk.problem(format!("{log}: the log is missing"));
+        return Ok(walk.finding);
+    };
     let mut after = 0;
-    loop {
-        let page = store.read(log, after, 1000).await?;
-        let Some(last) = page.last() else { break };
-        // A forged number must not make the walk go in circles.
-        if last.seq <= after {
-            walk.problem(format!("event {} stands after event {after}", last.seq));
+    let mut end = ChainHash::start(log);
+    'pages: while after < summary.head {
+        let page = match store.read(log, after, 1000).await {
+            Ok(page) => page,
+            // A row that cannot even be read is as much of a finding as one that says something else.
+            Err(damage @ StoreError::Corrupt { .. }) => {
+                walk.problem(damage);
+                walk.chain = None;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if page.is_empty() {
             break;
         }
-        after = last.seq;
         for event in &page {
+            // A forged number must not make the walk go in circles.
+            if event.seq <= after {
+                walk.problem(format!("{log}: event {} stands after event {after}", event.seq));
+                break 'pages;
+            }
+            if event.seq > summary.head {
+                break 'pages;
+            }
+            (after, end) = (event.seq, event.hash);
             walk.event(event);
         }
     }
-    let summary = store.log(log).await?;
-    if let (Some(chain), Some(summary)) = (walk.chain.take(), summary)
-        && let Err(broken) = chain.finish(summary.head)
-    {
-        walk.problem(broken);
+    if let Some(chain) = walk.chain.take() {
+        match chain.finish(summary.head) {
+            Err(broken) => walk.problem(broken),
+            Ok(()) if end != summary.head_hash => walk.problem(format!(
+                "{log}: event {after} is not the last one that was written (its hash is {end}, the head's {})",
+                summary.head_hash
+            )),
+            Ok(()) => walk.beyond(store, log, after).await?,
+        }
     }
+    walk.sessions(store).await?;
     for hash in std::mem::take(&mut walk.blobs) {
         match store.get_blob(&hash).await {
             Ok(Some(_)) => walk.finding.blobs += 1,
@@ -147,12 +204,18 @@ pub fn file(path: &Path) -> Result<Vec<Finding>> {
     let open = File::open(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
     let mut walks: BTreeMap<LogId, Walk> = BTreeMap::new();
     for (number, line) in BufReader::new(open).lines().enumerate() {
-        let line = line.map_err(|error| Failure::usage(format!("{}:{}: {error}", path.display(), number + 1)))?;
+        let place = || format!("{}:{}", path.display(), number + 1);
+        let line = match line {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                return Err(Failure::usage(format!("cannot read {}: {error}", place())));
+            }
+            line => line.map_err(|error| Failure::new(Code::TraceBroken, format!("{}: {error}", place())))?,
+        };
         if line.trim().is_empty() {
             continue;
         }
         let event: Event = serde_json::from_str(&line)
-            .map_err(|error| Failure::usage(format!("{}:{}: not an event: {error}", path.display(), number + 1)))?;
+            .map_err(|error| Failure::new(Code::TraceBroken, format!("{}: not an event: {error}", place())))?;
         walks.entry(event.log.clone()).or_insert_with(|| Walk::new(&event.log)).event(&event);
     }
     if walks.is_empty() {

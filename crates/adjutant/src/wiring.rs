@@ -2,7 +2,7 @@
 
 use crate::{
     cli::ModelArgs,
-    failure::{Failure, Result},
+    failure::{Code, Failure, Result},
     settings::UserSettings,
 };
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
@@ -104,10 +104,26 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
         None => {}
     }
     if !gateway.vendors().any(|vendor| vendor == model.vendor) {
-        return Err(Failure::usage(format!("no key and no base URL for the vendor of {model} is in the environment"))
-            .hint("set ANTHROPIC_API_KEY, OPENAI_API_KEY, OPENAI_COMPATIBLE_BASE_URL or the vendor's own variables"));
+        return Err(Failure::usage(format!(
+            "no key and no address in the environment for {}, the vendor of the model {model}",
+            model.vendor
+        ))
+        .hint(vendor_hint(&model.vendor)));
     }
     Ok(Models { gateway, model })
+}
+
+fn vendor_hint(vendor: &str) -> String {
+    match vendor {
+        "anthropic" | "openai" | "deepseek" | "openrouter" => {
+            format!("put the key into {}_API_KEY", vendor.to_uppercase())
+        }
+        "openai-chat" => "put the server's address into OPENAI_COMPATIBLE_BASE_URL".to_owned(),
+        "vllm" => "put the server's address into VLLM_BASE_URL".to_owned(),
+        "ollama" => "put the server's address into OLLAMA_HOST".to_owned(),
+        _ => "vendors without a name of their own are reached as openai-chat/NAME, with OPENAI_COMPATIBLE_BASE_URL"
+            .to_owned(),
+    }
 }
 
 fn model_from_env() -> Result<Option<ModelRef>> {
@@ -117,7 +133,7 @@ fn model_from_env() -> Result<Option<ModelRef>> {
 }
 
 fn load_playbook(path: &Path) -> Result<Playbook> {
-    Playbook::load(path).map_err(|error| anyhow::Error::new(error).into())
+    Playbook::load(path).map_err(|error| Failure { code: Code::Usage, error: error.into(), hint: None })
 }
 
 /// Builds the engine on the state folder.
@@ -162,6 +178,9 @@ pub async fn read_events(store: &dyn Store, log: &LogId) -> Result<Vec<Event>> {
 /// Folds a session that an earlier process made.
 pub async fn read_session(state: &Path, id: &SessionId) -> Result<Session> {
     let store = open_store_read_only(state)?;
+    if store.log(&id.clone().into()).await?.is_none() {
+        return Err(adj_engine::EngineError::NoSession(id.clone()).into());
+    }
     let mut events = Vec::new();
     for event in read_events(store.as_ref(), &id.clone().into()).await? {
         events.push((event.id.clone(), event.session_event().map_err(anyhow::Error::new)?));
@@ -173,6 +192,9 @@ pub async fn read_session(state: &Path, id: &SessionId) -> Result<Session> {
 /// Folds a run that an earlier process made.
 pub async fn read_run(state: &Path, id: &RunId) -> Result<Run> {
     let store = open_store_read_only(state)?;
+    if store.log(&id.clone().into()).await?.is_none() {
+        return Err(adj_squad::SquadError::NoRun(id.clone()).into());
+    }
     let mut events = Vec::new();
     for event in read_events(store.as_ref(), &id.clone().into()).await? {
         events.push(event.run_event().map_err(anyhow::Error::new)?);

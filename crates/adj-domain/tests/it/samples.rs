@@ -75,8 +75,7 @@ pub fn session_events() -> Vec<SessionEvent> {
     };
     let idle = |stop_reason| StatusIdle { stop_reason };
     let direct = WorkspaceSpec::Direct { path: "/p".to_owned() };
-    let private =
-        WorkspaceSpec::Private { repository: "/r".to_owned(), commit: "c".to_owned(), name: "n".to_owned() };
+    let private = WorkspaceSpec::Private { repository: "/r".to_owned(), commit: "c".to_owned(), name: "n".to_owned() };
     let image = Content::Image { media_type: "image/png".to_owned(), data: "AA==".to_owned() };
     vec![
         session_spec(direct.clone(), SandboxMode::ReadOnly, false),
@@ -248,11 +247,8 @@ pub fn run_events() -> Vec<RunEvent> {
         finished(StepOutcome::Failed { why: "broken".to_owned() }),
         HandedOff { from: step("a"), to: step("b"), hash: hash(), bytes: 6 },
         BlueprintAccepted {
-            blueprint: Blueprint::new(
-                "s",
-                vec![specialist("b", &["a"], Some("make b")), specialist("a", &[], None)],
-            )
-            .unwrap(),
+            blueprint: Blueprint::new("s", vec![specialist("b", &["a"], Some("make b")), specialist("a", &[], None)])
+                .unwrap(),
         },
         BlueprintRejected { errors: words(&["wrong"]) },
         BasePrepared { step: step("b"), commit: "c".to_owned() },

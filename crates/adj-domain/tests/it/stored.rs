@@ -103,7 +103,8 @@ fn fields_that_came_later_have_defaults() {
         value
     }
     let session = ["effort", "run", "title", "output_schema", "raw_input", "exit_code", "duration_ms", "full_output"];
-    let more = ["changed", "first_token_ms", "http_status", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
+    let more =
+        ["changed", "first_token_ms", "http_status", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
     for event in session_events() {
         let value = without(&event, &[&session[..], &more[..]].concat());
         let read = serde_json::from_value::<SessionEvent>(value.clone());

@@ -294,8 +294,10 @@ async fn the_manuals_examples_do_what_it_says() {
         _ => None,
     });
     let calls = calls.collect::<Vec<_>>();
-    let expected =
-        [("read", json!({"path": "src/lib.rs"})), ("bash", json!({"command": "git log --oneline -5 -- 'src/lib.rs'"}))];
+    let expected = [
+        ("read", json!({"file_path": "src/lib.rs"})),
+        ("bash", json!({"command": "git log --oneline -5 -- 'src/lib.rs'"})),
+    ];
     assert_eq!(calls, expected);
     items.extend([call("a", "read", json!({})), call("b", "bash", json!({})), result("a", "fn"), result("b", "1")]);
     let plan = says(&whole, &ask_as("planner", "planner", 1, items.clone())).await;

@@ -1,5 +1,6 @@
 //! A run from prompt to merge: as a table, as a property, word for word, and once for real.
 
+mod failing;
 mod for_real;
 mod prompts;
 mod properties;

@@ -14,13 +14,13 @@ struct Shape {
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    let limits = (1u32..4, 1u32..4).prop_map(|(concurrency, attempts)| RunLimits {
-        max_specialists: 8,
-        concurrency,
-        attempts,
-    });
-    (prop::collection::vec(any::<u8>(), 1..7), limits, any::<bool>())
-        .prop_map(|(waits_for, limits, has_gate)| Shape { waits_for, limits, has_gate })
+    let limits =
+        (1u32..4, 1u32..4).prop_map(|(concurrency, attempts)| RunLimits { max_specialists: 8, concurrency, attempts });
+    (prop::collection::vec(any::<u8>(), 1..7), limits, any::<bool>()).prop_map(|(waits_for, limits, has_gate)| Shape {
+        waits_for,
+        limits,
+        has_gate,
+    })
 }
 
 impl Shape {
@@ -65,8 +65,8 @@ fn play(world: &mut World, shape: &Shape, happening: &Happening) {
     match happening {
         Happening::Well(which) => {
             let action = pick(*which);
-            let is_blueprint =
-                matches!(&action, Action::Turn { step, .. } if step.as_str() == "builder") && !shape.waits_for.is_empty();
+            let is_blueprint = matches!(&action, Action::Turn { step, .. } if step.as_str() == "builder")
+                && !shape.waits_for.is_empty();
             let output = if is_blueprint { shape.blueprint() } else { "done".to_owned() };
             world.end(&action, Ok(&output));
         }

@@ -345,17 +345,13 @@ fn what_is_filled_in_is_not_looked_at_again() {
     let action = world.action("turn planner");
     world.end(&action, Ok("{builder} {prompt} {unknown} {"));
     world.go();
-    assert_eq!(
-        world.prompt("builder", StepKind::Plan),
-        "say {planner} and {builder} {{builder} {prompt} {unknown} {"
-    );
+    assert_eq!(world.prompt("builder", StepKind::Plan), "say {planner} and {builder} {{builder} {prompt} {unknown} {");
 }
 
 #[test]
 fn nothing_lands_before_its_gate_has_passed() {
     let world = check_built("built", spec(), &[("turn builder plan: plan of a", "turn a build")]);
-    let landing =
-        RunEvent::LandingStarted { branch: "main".to_owned(), from: "base".to_owned(), to: "x".to_owned() };
+    let landing = RunEvent::LandingStarted { branch: "main".to_owned(), from: "base".to_owned(), to: "x".to_owned() };
     let error = world.run.clone().apply(&landing).unwrap_err();
     assert_eq!(error.why, "nothing lands before its gate has passed");
     assert!(Blueprint::new("", Vec::new()).is_err());

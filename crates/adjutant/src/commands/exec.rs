@@ -1,6 +1,6 @@
 //! `adjutant exec`: one agent, one session, in the foreground.
 
-use super::{print, read_prompt};
+use super::{print_theirs, read_prompt};
 use crate::{
     board,
     cli::ExecArgs,
@@ -52,6 +52,8 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
             }
             None => (create(&engine, &args, models.model).await?, None),
         };
+        // Before anything is queued: a session that another process holds would be told by us and worked on by it.
+        engine.check_free(&id).await?;
         if let Some(text) = prompt.or(goes_on) {
             let input = Input::Message { content: vec![Content::text(text)], output_schema: schema };
             engine.send(&id, &PendingInput { id: EventId::from_random(wiring::random()?), input }).await?;
@@ -112,7 +114,10 @@ fn folder(cd: Option<&Path>) -> Result<String> {
     if !path.is_dir() {
         return Err(Failure::usage(format!("{} is not a folder", path.display())));
     }
-    if path == Path::new("/") || std::env::var_os("HOME").is_some_and(|home| Path::new(&home) == path) {
+    let system = ["/", "/bin", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/tmp", "/usr", "/var"];
+    if system.iter().any(|folder| path == Path::new(folder))
+        || std::env::var_os("HOME").is_some_and(|home| Path::new(&home) == path)
+    {
         return Err(Failure::usage(format!("{} is too much for an agent to work in", path.display()))
             .hint("name a project's folder with --cd"));
     }
@@ -122,9 +127,9 @@ fn folder(cd: Option<&Path>) -> Result<String> {
 
 fn load_schema(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("cannot read the schema {}: {error}", path.display())))?;
+        .map_err(|error| Failure::unusable(error, format_args!("cannot read the schema {}", path.display())))?;
     let schema: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("the schema {} is not JSON: {error}", path.display())))?;
+        .map_err(|error| Failure::unusable(error, format_args!("the schema {} is not JSON", path.display())))?;
     let _fits = adj_harness::check_output(&schema, "null")
         .map_err(|error| Failure::usage(format!("the schema {} is {error}", path.display())))?;
     Ok(schema)
@@ -134,10 +139,10 @@ async fn finish(engine: &Engine, args: &ExecArgs, id: &SessionId, end: &TurnEnd)
     let message = end.last_message.as_deref().unwrap_or_default();
     if let Some(path) = &args.last_message {
         std::fs::write(path, message)
-            .map_err(|error| Failure::new(Code::WorkFailed, format!("cannot write {}: {error}", path.display())))?;
+            .with_context(|| format!("cannot write the last message to {}", path.display()))?;
     }
     if !args.json && !message.is_empty() {
-        print(&format!("{}\n", message.trim_end()))?;
+        print_theirs(&format!("{}\n", message.trim_end()))?;
     }
     let again =
         format!("`adjutant exec --resume {id}` goes on from here; `adjutant trace show {id}` shows what happened");

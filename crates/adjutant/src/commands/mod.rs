@@ -7,6 +7,7 @@ mod trace;
 use crate::{
     cli::{Cli, Command},
     failure::{Failure, Result},
+    words::harmless,
 };
 use clap::CommandFactory;
 use std::{io::Read, process::ExitCode};
@@ -47,10 +48,16 @@ fn checked(text: String) -> Result<String> {
     Ok(text)
 }
 
+/// Writes what an agent said: to programs as it is, on a terminal without anything that steers it.
+fn print_theirs(text: &str) -> Result<()> {
+    use std::io::IsTerminal;
+    if std::io::stdout().is_terminal() { print(&harmless(text)) } else { print(text) }
+}
+
 /// Writes to standard output; a reader that went away is no error of ours.
 fn print(text: &str) -> Result<()> {
     use std::io::{ErrorKind, Write};
-    match anstream::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

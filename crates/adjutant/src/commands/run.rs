@@ -15,7 +15,10 @@ use adj_engine::{Engine, Interrupt};
 use adj_gateway::{Gateway, RetryPolicy};
 use adj_squad::{RunEnd, Squad, core_agents};
 use adj_workspace::{Authorship, Dirtiness, Name, Person, Repository};
+use anyhow::Context;
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -87,6 +90,8 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
     }
     let id = RunId::from_random(wiring::random()?);
     if args.demo {
+        // Made here, because what the demo makes below it is nobody else's business either.
+        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
         let folder = args.dir.clone().unwrap_or_else(|| state.join("demo").join(id.as_str()));
         demo::unpack(&folder).await?;
         let models = demo::models()?;
@@ -103,7 +108,8 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
     }
     let prompt = read_prompt(args.prompt.clone().expect("the command line demands a prompt"))?;
     let models = wiring::models(&args.model)?;
-    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    let folder = args.dir.as_deref().unwrap_or(Path::new("."));
+    let folder = std::path::absolute(folder).with_context(|| format!("cannot use {}", folder.display()))?;
     Ok(Plan {
         id,
         model: models.model.clone(),
@@ -206,10 +212,12 @@ fn find_gate(repository: &Repository) -> Result<String> {
     let holds = |file: &str, part: &str| {
         std::fs::read_to_string(root.join(file)).is_ok_and(|text| text.len() < 1 << 20 && text.contains(part))
     };
+    let starts =
+        |file: &str, part: &str| std::fs::read_to_string(root.join(file)).is_ok_and(|text| text.starts_with(part));
     let found = [
         (root.join("test.sh").is_file(), "bash test.sh"),
         (root.join("script/test").is_file(), "bash script/test"),
-        (holds("Makefile", "\ntest:"), "make test"),
+        (holds("Makefile", "\ntest:") || starts("Makefile", "test:"), "make test"),
         (root.join("Cargo.toml").is_file(), "cargo test"),
         (root.join("go.mod").is_file(), "go test ./..."),
         (holds("package.json", "\"test\""), "npm test"),

@@ -7,7 +7,7 @@ use crate::{
     redact, timeline,
     verify::{self, Finding},
     wiring,
-    words::{count, one_line, thousands},
+    words::{count, one_line},
 };
 use adj_domain::{Event, LogId, Session, SessionEvent, Timestamp};
 use adj_store::{LogFilter, LogKind, SqliteStore, Store};
@@ -63,14 +63,14 @@ async fn list(store: &Arc<SqliteStore>, runs: bool, limit: u32, as_json: bool) -
         }
         let state = match holder {
             Some(holder) if holder.alive => format!("process {}", holder.pid),
-            Some(_) => "left".to_owned(),
+            Some(_) => "process died".to_owned(),
             None => String::new(),
         };
         text.push_str(&format!(
-            "{:<26} {:<17} {:>7} events  {:<14} {}\n",
+            "{:<26} {:<17} {:>14}  {:<15} {}\n",
             log.log.as_str(),
             when(log.updated_at),
-            thousands(log.head),
+            count(usize::try_from(log.head).unwrap_or(usize::MAX), "event"),
             state,
             one_line(&log.meta.title, 60)
         ));
@@ -194,6 +194,12 @@ fn report(findings: &[Finding], as_json: bool) -> Result<ExitCode> {
     if broken == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::new(Code::TraceBroken, format!("{} of {} not what was written", broken, count(findings.len(), "log")))
-        .hint("keep the state folder as it is; a backup of journal.db tells which event was changed"))
+    Err(Failure::new(
+        Code::TraceBroken,
+        format!(
+            "{broken} of {} not what was written",
+            if findings.len() == 1 { "1 log is".to_owned() } else { format!("{} logs are", findings.len()) }
+        ),
+    )
+    .hint("keep the state folder as it is; a backup of journal.db tells which event was changed"))
 }

@@ -5,7 +5,9 @@
 mod support;
 
 mod exec;
+mod golden;
 mod interrupts;
 mod run;
+mod verify;
 
 mod slow;

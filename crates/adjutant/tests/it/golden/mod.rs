@@ -38,10 +38,12 @@ impl<'world> Transcript<'world> {
     }
 
     fn shows(&mut self, words: &[&str], done: &Done) {
-        let quoted = |word: &&str| if word.is_empty() || word.contains([' ', '\'']) { format!("{word:?}") } else { (*word).to_owned() };
-        let words: Vec<String> = words.iter().map(quoted).collect();
+        let quoted = |word: &&str| {
+            if word.is_empty() || word.contains([' ', '\'']) { format!("{word:?}") } else { (*word).to_owned() }
+        };
+        let words: Vec<String> = ["adjutant"].iter().chain(words).map(quoted).collect();
         let code = done.code.unwrap_or_else(|| panic!("killed: {done}"));
-        self.text.push_str(&format!("$ adjutant {}\n{}{}[exit code {code}]\n\n", words.join(" "), done.out, done.err));
+        self.text.push_str(&format!("$ {}\n{}{}[exit code {code}]\n\n", words.join(" "), done.out, done.err));
     }
 
     fn end(self) -> String {
@@ -57,27 +59,35 @@ fn stable(world: &World, text: &str) -> String {
         text = text.replace(path.to_str().expect("a temporary path is UTF-8"), "/world");
     }
     let rules = [
-        (r"/[^ ]*/adj-repository-\w+", "/repository"),
-        (r"\b(run|sesn|sevt|agent|node)_[0-9a-z]{20,24}\b", "${1}_ID"),
+        (r"/[^ ]*/adj-repo-\w+", "/repository"),
+        (r"\b(run|sesn|sevt|node)_[0-9a-z]{20,24}\b", "${1}_ID"),
         (r"\badjutant/[0-9a-z]{20}/", "adjutant/ID/"),
         (r"\b(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{9})\b", "HASH"),
-        (r"\b20\d\d-\d\d-\d\d \d\d:\d\dZ", "0000-00-00 00:00Z"),
-        (r"\b20\d\d-\d\d-\d\dT[0-9:.]+Z", "0000-00-00T00:00:00Z"),
-        (r"\bprocess \d+", "process PID"),
+        (r"\b20\d\d-\d\d-\d\d \d\d:\d\dZ", "2000-01-01 00:00Z"),
+        (r"\b20\d\d-\d\d-\d\dT[0-9:.]+Z", "2000-01-01T00:00:00Z"),
         (r"\bkill \d+", "kill PID"),
+        (r"(?m)^ *\+\d+\.\d{3}", "    +0.000"),
+        (r#"("\w+_ms"): ?\d+"#, "$1:0"),
+        (r"about [\d,]+ tokens", "about N tokens"),
+        (r"[\d,.]+k? tokens", "N tokens"),
+        (r"[\d,]+ in, [\d,]+ out", "N in, N out"),
     ];
     for (pattern, replacement) in rules {
         text = regex(pattern).replace_all(&text, replacement).into_owned();
     }
-    text = regex(r"(?m)^ *\+\d+\.\d{3}").replace_all(&text, "    +0.000").into_owned();
-    text = in_place(&text, r"(\d+ ms|\d+\.\d s|\d+ min \d\d s)", "TIME");
-    in_place(&text, r"(\d[\d,.]*k?)", "N")
-}
-
-/// Replaces a number by a word; in a column (two blanks before or after it) the whole keeps its width.
-fn in_place(text: &str, number: &str, word: &str) -> String {
-    let _ = (number, word);
-    text.to_owned()
+    // The columns of the report: check, tokens, time.
+    let row = regex(r"(?m)^(  \S+ +\d+  .{16}  ) *[\d,]+(  .{9})");
+    text = row.replace_all(&text, |row: &Captures<'_>| format!("{}{:>8}{}", &row[1], "N", &row[2])).into_owned();
+    let process = |found: &Captures<'_>| format!("{:<width$}", "process PID", width = found[0].len());
+    text = regex(r"\bprocess \d+(?: {2,})?").replace_all(&text, process).into_owned();
+    let time = r"(?:\d+ ms|\d+\.\d s|\d+ min \d\d s)";
+    let right = regex(&format!(r"(?m)( {{2,}}{time})(  |$)"));
+    let times = |found: &Captures<'_>| format!("{:>width$}{}", "TIME", &found[2], width = found[1].chars().count());
+    text = right.replace_all(&text, times).into_owned();
+    let left = regex(&format!(r"\({time}\)( {{2,}})"));
+    let times = |found: &Captures<'_>| format!("{:<width$}", "(TIME)", width = found[0].chars().count());
+    text = left.replace_all(&text, times).into_owned();
+    regex(time).replace_all(&text, "TIME").into_owned()
 }
 
 fn regex(pattern: &str) -> Regex {

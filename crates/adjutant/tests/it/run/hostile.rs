@@ -33,7 +33,7 @@ fn sprung(world: &World) -> Vec<String> {
     files_of(&world.path("sprung")).into_keys().collect()
 }
 
-/// Every hook of git, and every setting by which it starts other programs.
+/// Every hook of git, and every setting by which it starts other programs; filters are the user's own choice, as LFS is.
 fn plant(world: &World, git: &Path) {
     let hooks = [
         "pre-commit",
@@ -79,17 +79,19 @@ fn plant(world: &World, git: &Path) {
 
 #[test]
 fn what_a_repository_plants_for_git_never_runs() {
-    let rules = does("a", "echo more >> file.txt; echo a > a.txt") + &does("b", "echo b > b.txt; echo x >> other.txt");
+    // Both change the same file, so that its halves have to be merged.
+    let rules =
+        does("a", "sed -i '1s/.*/by a/' file.txt; echo a > a.txt") + &does("b", "sed -i '9s/.*/by b/' file.txt");
     let two = "{ id: a, title: Part a, task: Write a }\n{ id: b, title: Part b, task: Write b }";
     let world = World::playing(&squad(two, &rules));
-    let files =
-        [("file.txt", "one\n"), ("other.txt", "one\n"), (".gitattributes", "* filter=trap diff=trap merge=trap\n")];
+    let lines: String = (1..10).map(|number| format!("{number}\n")).collect();
+    let files = [("file.txt", lines.as_str()), (".gitattributes", "* diff=trap merge=trap\n")];
     let repository = git_repository(&files);
     plant(&world, &repository.path().join(".git"));
     run(&world, &repository).exits(0);
     assert_eq!(sprung(&world), Vec::<String>::new());
     let text = fs::read_to_string(repository.path().join("file.txt")).expect("the file is there");
-    assert_eq!(text, "one\nmore\n");
+    assert_eq!(text, "by a\n2\n3\n4\n5\n6\n7\n8\nby b\n");
 
     // The same with changes that are taken along.
     fs::write(repository.path().join("new.txt"), "new\n").expect("a file can be written");
@@ -100,6 +102,33 @@ fn what_a_repository_plants_for_git_never_runs() {
     // The traps do work: the same git without our care springs some.
     repository.git(&["update-index", "--refresh"]);
     assert_ne!(sprung(&world), Vec::<String>::new());
+}
+
+/// A filter of the user's own configuration, such as LFS, is the user's choice, and serves the files that the user sees.
+#[test]
+fn filters_serve_only_the_users_own_files_and_only_those_of_the_user() {
+    let mut world = World::new();
+    let mark = world.folder("outside", &[]).join("planted");
+    let own = format!(
+        "git config filter.own.clean 'touch {0}; cat'; git config filter.own.smudge 'touch {0}; cat'
+         echo '*.txt filter=own' >> .gitattributes; cat word.low > seen.txt; echo WORLD >> word.low",
+        mark.display()
+    );
+    world.play(&squad(A, &does("a", &own)));
+    let repository = git_repository(&[("seed.txt", "seed\n")]);
+    repository.git(&["config", "filter.case.clean", "tr a-z A-Z"]);
+    repository.git(&["config", "filter.case.smudge", "tr A-Z a-z"]);
+    repository.write(".gitattributes", "*.low filter=case\n");
+    repository.write("word.low", "hello\n");
+    repository.git(&["add", "--all"]);
+    repository.git(&["commit", "--quiet", "--message=words"]);
+    run(&world, &repository).exits(0);
+    assert_eq!(repository.git(&["show", "main:seen.txt"]), "HELLO", "agents see what is stored");
+    assert_eq!(repository.git(&["show", "main:word.low"]), "HELLO\nWORLD");
+    let text = fs::read_to_string(repository.path().join("word.low")).expect("the file is there");
+    assert_eq!(text, "hello\nworld\n");
+    assert_eq!(repository.git(&["status", "--porcelain"]), "");
+    assert!(!mark.exists());
 }
 
 #[test]
@@ -174,7 +203,7 @@ fn what_an_agent_plants_stays_in_its_workspace() {
          git config core.fsmonitor 'touch {0}'; git config core.hooksPath \"$PWD/sub/.git/hooks\"
          printf '[core]\\n\\tfsmonitor = touch {0}\\n' >> .git/config
          git config --global core.fsmonitor 'touch {0}'
-         touch {0} {1}/x \"$HOME/../x\" /etc/x /x /usr/x ../x ../../x
+         touch {0} {1}/x \"$HOME/../x\" /etc/adj-planted /adj-planted /usr/adj-planted ../x ../../x
          mkdir -p {1}; ln -s {1} out; echo x > out/x
          ln -s / root; echo x > root{0}
          echo a > a.txt; true",
@@ -194,7 +223,7 @@ fn what_an_agent_plants_stays_in_its_workspace() {
     let landed = repository.git(&["ls-files"]);
     assert!(landed.contains("a.txt") && !landed.contains(".git/"), "{landed}");
     assert_eq!(files_of(&outside).len(), 0);
-    for place in ["/etc/x", "/x", "/usr/x"] {
+    for place in ["/etc/adj-planted", "/adj-planted", "/usr/adj-planted"] {
         assert!(!Path::new(place).exists(), "{place}");
     }
     world.verify();

@@ -1,0 +1,12 @@
+//! Sessions at work: with real tools in real sandboxes, a scripted model, and stores that fail when they are told to.
+
+mod faults;
+mod recovery;
+mod sessions;
+mod world;
+
+/// This binary is also the sandbox helper that its own tests start.
+#[ctor::ctor(unsafe)]
+fn helper() {
+    adj_sandbox::dispatch_helper(adj_tools::worker);
+}
