@@ -116,11 +116,11 @@ impl Repository {
 
     fn copy_index(&self, to: &Path) -> Result<(), FileError> {
         let from = self.git_dir.join("index");
-        match std::fs::copy(&from, to) {
-            // A repository whose files were all removed from the index may have none.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            copied => copied.map(drop).at("copy", &from),
+        // A repository whose files were all removed from the index may have none.
+        if from.symlink_metadata().is_err() {
+            return Ok(());
         }
+        files::copy_file(&from, to)
     }
 }
 

@@ -138,15 +138,23 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<(), FileError> {
                 let points_to = fs::read_link(&source).at("read the link", &source)?;
                 std::os::unix::fs::symlink(points_to, &target).at("make the link", &target)?;
             } else {
-                let meta = entry.metadata().at("examine", &source)?;
-                fs::copy(&source, &target).at("copy to", &target)?;
-                let times = fs::FileTimes::new().set_modified(meta.modified().at("examine", &source)?);
-                // Opened for reading: the owner of a file may set its times without being allowed to write to it.
-                File::open(&target).and_then(|file| file.set_times(times)).at("set the time of", &target)?;
+                copy_file(&source, &target)?;
             }
         }
     }
     Ok(())
+}
+
+/// Copies a file with its time of change.
+///
+/// An index that lost its own would take files for unchanged that were changed in the second in which it was written: git
+/// looks into those only that are not older than the index.
+pub(crate) fn copy_file(from: &Path, to: &Path) -> Result<(), FileError> {
+    let changed_at = fs::metadata(from).and_then(|meta| meta.modified()).at("examine", from)?;
+    fs::copy(from, to).at("copy", from)?;
+    let times = fs::FileTimes::new().set_modified(changed_at);
+    // Opened for reading: the owner of a file may set its times without being allowed to write to it.
+    File::open(to).and_then(|file| file.set_times(times)).at("set the time of", to)
 }
 
 /// Removes a folder and all in it, also folders without permissions; never follows a symlink. Gone already is fine.

@@ -182,8 +182,7 @@ fn prepare_scratch_git(git_dir: &Path, workspace: &Workspace, store: &Store) -> 
     }
     // The shared layer is never written to, so its index is ours; an agent's own index is not looked at.
     let (from, to) = (workspace.record.lower.join(".git/index"), git_dir.join("index"));
-    std::fs::copy(&from, &to).at("copy", &from)?;
-    Ok(())
+    files::copy_file(&from, &to)
 }
 
 /// Opens a file that was written inside, if it is a plain one.

@@ -125,7 +125,7 @@ impl Workspaces {
         let binds = folders.map(|folder| Bind { host: folder.clone(), inside: folder, writable: false }).collect();
         let out = look.join("out");
         let index = out.join("index");
-        std::fs::copy(tree.join(".git/index"), &index).at("copy to", &index)?;
+        files::copy_file(&tree.join(".git/index"), &index)?;
         let mode = self.looking(self.layout);
         let confined = Confined::new(&self.launcher, mode, mount, &inside, binds, &out, &inside.join(".git"));
         let ask = Ask::new(&["update-index", "-q", "--refresh"]).accept(&[0, 1]);

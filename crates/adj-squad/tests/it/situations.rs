@@ -3,8 +3,11 @@
 use crate::world::{World, blueprint, spec};
 use adj_domain::{Blueprint, RunEvent, RunSpec, StepKind};
 
+/// What happens, and what is under way then.
+type Table<'a> = [(&'a str, &'a str)];
+
 /// Plays a table: what happens (`ACTION: what it brought`, `ACTION! why it failed`, or a word), then what is under way.
-fn check(title: &str, spec: RunSpec, table: &[(&str, &str)]) -> World {
+fn check(title: &str, spec: RunSpec, table: &Table<'_>) -> World {
     let mut world = World::new(spec);
     for (happens, expected) in table {
         match *happens {
@@ -36,7 +39,7 @@ const TO_BLUEPRINT: [(&str, &str); 2] =
     [("start", "turn planner plan"), ("turn planner plan: the plan", "turn builder plan")];
 
 /// The same, from the moment at which the builder works.
-fn check_built(title: &str, spec: RunSpec, table: &[(&str, &str)]) -> World {
+fn check_built(title: &str, spec: RunSpec, table: &Table<'_>) -> World {
     check(title, spec, &[&TO_BLUEPRINT, table].concat())
 }
 
@@ -278,7 +281,7 @@ fn work_that_does_not_land_stays_on_branches() {
             ("keep adjutant/test/b", end),
         ]
     };
-    let cases: [(&str, &[(&str, &str)], &str); 3] = [
+    let cases: [(&str, &Table<'_>, &str); 3] = [
         ("a conflict", &[("merge b! x.txt", keep)], "conflict at b"),
         ("the whole fails", &[("merge b", "gate combined"), ("gate combined! no", keep)], "gate failed: combined tree"),
         (

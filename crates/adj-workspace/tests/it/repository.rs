@@ -129,6 +129,19 @@ async fn dirty_work_is_kept_and_nothing_is_touched() {
     assert_eq!(show("README"), "and more");
 }
 
+/// Git compares times by seconds, and a size says nothing here: only the time of the index tells that it has to look.
+#[tokio::test]
+async fn a_change_in_the_second_of_the_commit_is_seen_later_too() {
+    let world = World::new().await;
+    world.write("README", "one\n");
+    world.commit("one");
+    world.write("README", "two\n");
+    let repository = world.repository().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    let kept = world.workspaces.snapshot_dirty(&repository, &name("x"), "m", &authorship()).await.expect("kept");
+    assert_eq!(world.git(&["show", &format!("{}:README", kept.commit)]), "two");
+}
+
 #[tokio::test]
 async fn a_conflict_in_the_users_tree_is_named() {
     let world = World::new().await;

@@ -8,6 +8,7 @@ mod exec;
 mod golden;
 mod interrupts;
 mod run;
+mod tampering;
 mod verify;
 
 mod slow;

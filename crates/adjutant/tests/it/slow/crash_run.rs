@@ -1,7 +1,12 @@
 //! A run that dies after each of its durable writes, one after the other, and is resumed: nothing twice, nothing lost.
 
-use crate::support::{Normal, World, wait_until_no_helper};
+use crate::{
+    run::squad,
+    support::{Normal, World, commands_of, kill, kill_helpers, wait_for, wait_until_no_helper},
+};
 use adj_testkit::{GitRepository, git_repository};
+use rustix::process::Signal;
+use std::process::Stdio;
 
 /// No delays. What a shell call does twice shows in the trees, in the outputs and in the gate.
 const PLAYBOOK: &str = r#"
@@ -152,4 +157,31 @@ fn after_each_write_of_the_third_quarter() {
 #[test]
 fn after_each_write_of_the_fourth_quarter() {
     crash_after_every(4, 4);
+}
+
+/// A call of a specialist is under way when the run dies with all of its supervisors.
+#[test]
+fn with_the_supervisors_killed_too_a_call_is_not_run_again() {
+    let rules = "  - when: { agent: a, step: 0 }
+    calls: [{ tool: bash, input: { command: \"echo begun >> a.log; sleep 600\" } }]
+  - { when: { agent: a, tool_failed: true, input: \"(?s)(?P<seen>.*)\" }, say: \"told: {{seen}}\" }
+";
+    let world = World::playing(&squad("{ id: a, title: Part a, task: Write a }", rules));
+    let repository = repository();
+    let words = ["run", "Write a", "--gate", "test $(wc -l < a.log) = 1"];
+    let mut command = world.command(repository.path(), words);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be started");
+    wait_for("the command to begin", || {
+        commands_of(&world.state()).iter().any(|command| command == "sleep 600").then_some(())
+    });
+    kill(running.id() as i32, Signal::KILL);
+    running.wait().expect("a killed process can be waited for");
+    assert!(kill_helpers(&world.state()) > 0, "the supervisor outlived its caller");
+    let (run, _) = world.only_run();
+    world.run(repository.path(), &["run", "--resume", &run]).exits(0);
+    let outcome = outcome(&world, &repository, &run);
+    assert_eq!(repository.git(&["show", "main:a.log"]), "begun");
+    assert_eq!((outcome.status.as_str(), outcome.branches.as_str()), ("", "refs/heads/main"));
+    let told = outcome.normal.sessions["a"].iter().any(|line| line.contains("told: It is not known whether this call"));
+    assert!(told, "{:?}", outcome.normal.sessions["a"]);
 }
