@@ -165,7 +165,7 @@ impl Run {
     pub fn apply(&mut self, event: &RunEvent) -> Result<(), IllegalEvent> {
         let seq = self.head + 1;
         let refuse = |why| Err(illegal(seq, event, why));
-        if self.is_finished() {
+        if self.is_finished() && !matches!(event, RunEvent::WorkspaceRemoved { .. }) {
             return refuse("the run is finished");
         }
         match event {
@@ -286,6 +286,11 @@ impl Run {
                 self.landed = Some((branch.clone(), to.clone()));
             }
             RunEvent::LandingRefused { why } => self.landing_refused = Some(why.clone()),
+            RunEvent::WorkspaceRemoved { step, .. } => {
+                if !self.is_finished() || !self.steps.contains_key(step) {
+                    return refuse("the workspaces of a run go after its end");
+                }
+            }
             RunEvent::Interrupted => self.state = RunState::Interrupted,
             RunEvent::Resumed => self.state = RunState::Running,
             RunEvent::Finished { outcome } => self.state = RunState::Finished(outcome.clone()),
@@ -319,6 +324,7 @@ impl RunEvent {
             Self::LandingStarted { .. } => "run.landing_started",
             Self::Landed { .. } => "run.landed",
             Self::LandingRefused { .. } => "run.landing_refused",
+            Self::WorkspaceRemoved { .. } => "run.workspace_removed",
             Self::Interrupted => "run.interrupted",
             Self::Resumed => "run.resumed",
             Self::Finished { .. } => "run.finished",

@@ -208,6 +208,16 @@ pub enum RunEvent {
     #[serde(rename = "run.landing_refused")]
     LandingRefused { why: String },
 
+    /// After the end: a workspace is gone. What it held lies under `reference` in the store of the repository, if it held anything
+    /// beyond its base.
+    #[serde(rename = "run.workspace_removed")]
+    WorkspaceRemoved {
+        step: StepId,
+        commit: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
+
     #[serde(rename = "run.interrupted")]
     Interrupted,
     #[serde(rename = "run.resumed")]

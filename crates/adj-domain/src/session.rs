@@ -72,7 +72,7 @@ pub struct Session {
     pub output_rejections: u32,
     /// How the last whole answer of this turn stopped.
     pub last_stop: Option<StopReason>,
-    /// The text of the last message, kept across turns.
+    /// The text of this turn's last message; of the last turn's, while the session rests.
     pub last_message: Option<String>,
     pub model_requests: u64,
     pub tool_calls: u64,
@@ -165,6 +165,7 @@ impl Session {
                 self.output_schema = None;
                 self.output_rejections = 0;
                 self.last_stop = None;
+                self.last_message = None;
             }
             SessionEvent::UserMessage { content, output_schema } => {
                 if !running {

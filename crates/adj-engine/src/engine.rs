@@ -244,6 +244,9 @@ impl Engine {
 
     /// Fails if another living process holds the session.
     pub async fn check_free(&self, id: &SessionId) -> Result<(), EngineError> {
+        // A claim takes the session from whoever in this process works on it.
+        let door = self.door(id).await;
+        let _alone = door.lock().await;
         let claim = self.claim(&LogId::from(id.clone())).await?;
         Ok(self.store().release(claim.fence).await?)
     }

@@ -313,6 +313,11 @@ fn ending(run: &Run) -> Option<RunOutcome> {
     None
 }
 
+/// Where work is kept when its branch cannot be made.
+pub(crate) fn kept_ref(branch: &str) -> String {
+    format!("refs/adjutant/kept/{branch}")
+}
+
 /// Before a run ends: what is under way comes to its end, and work that does not land gets a branch of its own.
 fn conclude(run: &Run, outcome: RunOutcome) -> Due {
     let landed = matches!(outcome, RunOutcome::Landed { .. });
@@ -320,7 +325,7 @@ fn conclude(run: &Run, outcome: RunOutcome) -> Due {
     if actions.is_empty() && !landed {
         actions = branches(run)
             .into_iter()
-            .filter(|(branch, _)| !run.kept.iter().any(|(kept, _)| kept == branch))
+            .filter(|(branch, _)| !run.kept.iter().any(|(kept, _)| *kept == *branch || *kept == kept_ref(branch)))
             .map(|(branch, commit)| Action::Keep { branch, commit })
             .collect();
     }

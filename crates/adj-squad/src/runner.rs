@@ -2,7 +2,7 @@
 
 use crate::{
     bounds,
-    due::{Action, Due, due, intents},
+    due::{Action, Due, due, intents, kept_ref},
     gate::{self, GateRequest},
     prompts::Prompt,
 };
@@ -127,9 +127,9 @@ impl Squad {
     pub async fn work(&self, id: &RunId, interrupt: &Interrupt) -> Result<RunEnd, SquadError> {
         let claim = self.engine.claim(&LogId::from(id.clone())).await?;
         // A failure asks the others to stop, but not those whom the caller's own wish also concerns.
-        let worked = self.work_claimed(id, &claim, &interrupt.child()).await;
-        let closed = match &worked {
-            Ok(run) => self.close(run).await,
+        let mut worked = self.work_claimed(id, &claim, &interrupt.child()).await;
+        let closed = match &mut worked {
+            Ok(run) => self.close(run, &claim).await,
             Err(_) => Ok(()),
         };
         let released = self.engine.store().release(claim.fence).await;
@@ -238,7 +238,7 @@ impl Squad {
     }
 
     /// Ends every sandbox of the run; once the run is over, its workspaces go too, each into a snapshot first.
-    async fn close(&self, run: &Run) -> Result<(), SquadError> {
+    async fn close(&self, run: &mut Run, claim: &Claim) -> Result<(), SquadError> {
         for session in run.steps.values().filter_map(|step| step.session.as_ref()) {
             self.engine.close(session).await?;
         }
@@ -247,11 +247,13 @@ impl Squad {
         }
         let workspaces = self.engine.workspaces().await?;
         if !self.keep_workspaces {
-            for step in run.steps.keys() {
-                let name = workspace_name(&run.id, step).parse()?;
+            for step in run.steps.keys().cloned().collect::<Vec<_>>() {
+                let name = workspace_name(&run.id, &step).parse()?;
                 match workspaces.existing(&name) {
                     Ok(_) => {
-                        workspaces.remove(&name, &by_run(run)).await?;
+                        let removed = workspaces.remove(&name, &by_run(run)).await?;
+                        let (commit, reference) = (removed.commit.to_string(), removed.reference);
+                        self.record(claim, run, vec![RunEvent::WorkspaceRemoved { step, commit, reference }]).await?;
                     }
                     Err(adj_workspace::FindWorkspaceError::Missing { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -298,7 +300,17 @@ impl Hands {
             Action::Merge { step, onto } => self.merge(run, step, &onto).await,
             Action::Keep { branch, commit } => {
                 let workspaces = self.engine.workspaces().await?;
-                workspaces.publish(&self.repository, &branch, &commit.parse()?).await?;
+                let wanted = commit.parse()?;
+                let branch = match workspaces.publish(&self.repository, &branch, &wanted).await {
+                    Ok(_) => branch,
+                    // A branch of the user's stands in the way of that name; a ref below our own folder never does.
+                    Err(error) => {
+                        let reference = kept_ref(&branch);
+                        tracing::warn!(branch, reference, "work is kept under a ref: {}", with_causes(&error));
+                        workspaces.publish(&self.repository, &reference, &wanted).await?;
+                        reference
+                    }
+                };
                 Ok(vec![RunEvent::WorkKept { branch, commit }])
             }
             Action::Land { from, to } => self.land(run, from, to).await,

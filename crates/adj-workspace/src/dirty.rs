@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::authorship::Authorship;
-use crate::files::{At, FileError, Scratch};
+use crate::files::{self, FileError, Scratch};
 use crate::gather::entries;
 use crate::git::GitError;
 use crate::id::{CommitId, Name, TreeId};

@@ -77,6 +77,12 @@ impl Workspaces {
             return Ok(landed);
         }
         if now.as_ref() != Some(old) {
+            // Somebody has built on what landed before we could say so.
+            if let Some(now) = &now
+                && repository.is_ancestor(new, now).await.map_err(failed)?
+            {
+                return Ok(landed);
+            }
             return Err(LandError::Moved { branch: branch.to_owned(), expected: old.clone(), now });
         }
         if !repository.is_ancestor(old, new).await.map_err(failed)? {

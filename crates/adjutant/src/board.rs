@@ -226,6 +226,7 @@ impl Board {
             RunEvent::HandedOff { .. }
             | RunEvent::BasePrepared { .. }
             | RunEvent::LandingStarted { .. }
+            | RunEvent::WorkspaceRemoved { .. }
             | RunEvent::Finished { .. } => Vec::new(),
         }
     }

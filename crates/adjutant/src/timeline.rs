@@ -239,6 +239,10 @@ impl Timeline {
             RunEvent::LandingStarted { branch, from, to } | RunEvent::Landed { branch, from, to } => {
                 (format!("{}: {} → {}", one_line(branch, 60), short(from), short(to)), String::new())
             }
+            RunEvent::WorkspaceRemoved { step, commit, reference } => {
+                let at = reference.as_deref().unwrap_or("nothing but its base");
+                (format!("{step}: {}, {}", short(commit), one_line(at, 100)), String::new())
+            }
             RunEvent::LandingRefused { why } => (String::new(), self.said(why)),
             RunEvent::Finished { outcome } => (board::outcome(outcome), String::new()),
             RunEvent::Interrupted | RunEvent::Resumed => Default::default(),

@@ -261,6 +261,11 @@ pub fn run_events() -> Vec<RunEvent> {
         Merged { step: step("a"), commit: "c".to_owned(), tree: "t".to_owned() },
         MergeConflicted { step: step("a"), paths: words(&["a.txt"]) },
         WorkKept { branch: "adjutant/1/a".to_owned(), commit: "c".to_owned() },
+        WorkspaceRemoved {
+            step: step("a"),
+            commit: "c".to_owned(),
+            reference: Some("refs/adjutant/removed/a/c".to_owned()),
+        },
         LandingStarted { branch: "main".to_owned(), from: "b".to_owned(), to: "c".to_owned() },
         Landed { branch: "main".to_owned(), from: "b".to_owned(), to: "c".to_owned() },
         LandingRefused { why: "moved".to_owned() },

@@ -21,7 +21,7 @@ fn the_bytes_of_every_session_event() {
 fn the_bytes_of_every_run_event() {
     let events = run_events();
     insta::assert_snapshot!(lines(&events));
-    check_names(&events, RunEvent::name, 19);
+    check_names(&events, RunEvent::name, 20);
 }
 
 /// There is a sample of each kind, under the name that the code gives it.

@@ -119,9 +119,10 @@ async fn an_interrupt_lets_the_step_come_to_its_end() {
     // Who is asked to rest already does not begin.
     world.say(&engine, "go on").await;
     let end = engine.work(&world.id, &interrupt).await.unwrap();
-    assert_eq!((end.turns, end.model_requests), (1, 1));
+    assert_eq!((end.turns, end.model_requests, end.waits), (1, 1, true));
     let end = world.work(&engine).await.unwrap();
     assert_eq!((end.reason, end.last_message.as_deref()), (Some(IdleReason::EndTurn), Some("finished")));
+    assert!(!end.waits);
     engine.close_all().await.unwrap();
 }
 

@@ -30,7 +30,8 @@ fn by_agent(progress: &str) -> String {
 #[test]
 fn the_demo() {
     let world = World::new();
-    let done = world.run(world.home.path(), &["run", "--demo"]).exits(0);
+    // One at a time, so that the sessions are listed in the same order always.
+    let done = world.run(world.home.path(), &["run", "--demo", "--agents", "1"]).exits(0);
     insta::assert_snapshot!("demo_progress", by_agent(&stable(&world, &done.err)));
     insta::assert_snapshot!("demo_report", stable(&world, &done.out));
     insta::assert_snapshot!("demo_list", stable(&world, &world.trace(&["list"]).exits(0).out));

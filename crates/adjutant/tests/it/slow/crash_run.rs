@@ -57,7 +57,6 @@ done
 ";
 
 const RUN: [&str; 2] = ["run", "Append to the logs"];
-const RUN_AND_KEEP: [&str; 3] = ["run", "Append to the logs", "--keep"];
 
 fn repository() -> GitRepository {
     git_repository(&[("seed.txt", "seed\n"), ("test.sh", TEST)])
@@ -93,9 +92,8 @@ fn uninterrupted() -> Outcome {
 }
 
 /// Resumes until the run is over. One that died after its last event is over already, and says so.
-fn resume(world: &World, repository: &GitRepository, run: &str, clears_up: bool) {
-    let words = ["run", "--resume", run, "--keep"];
-    let resumed = world.run(repository.path(), if clears_up { &words[..3] } else { &words });
+fn resume(world: &World, repository: &GitRepository, run: &str) {
+    let resumed = world.run(repository.path(), &["run", "--resume", run]);
     match resumed.code {
         Some(2) => assert!(resumed.err.contains("is finished: Landed on main"), "{resumed}"),
         _ => assert_eq!(resumed.code, Some(0), "{resumed}"),
@@ -109,10 +107,7 @@ fn crash_after_every(first: u32, step: u32) {
     let mut writes = first;
     loop {
         let (world, repository) = (World::playing(PLAYBOOK), repository());
-        // Nothing durable is written while workspaces are cleared up, which takes long; so not every run does it.
-        let clears_up = writes.is_multiple_of(5);
-        let words: &[&str] = if clears_up { &RUN } else { &RUN_AND_KEEP };
-        let crashed = world.run_crashing(repository.path(), words, writes);
+        let crashed = world.run_crashing(repository.path(), &RUN, writes);
         if !crashed.was_killed() {
             crashed.exits(0);
             assert_eq!(outcome(&world, &repository, &world.only_run().0), expected);
@@ -132,7 +127,7 @@ fn crash_after_every(first: u32, step: u32) {
             if writes.is_multiple_of(3) {
                 world.run_crashing(repository.path(), &["run", "--resume", &run], 1 + writes % 11);
             }
-            resume(&world, &repository, &run, clears_up);
+            resume(&world, &repository, &run);
             assert_eq!(outcome(&world, &repository, &run), expected, "after a crash behind write {writes}");
         }
         writes += step;

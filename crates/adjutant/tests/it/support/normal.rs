@@ -48,11 +48,11 @@ fn run(events: &[Value], id: &str) -> Vec<String> {
     for event in events {
         let mut body = event["body"].clone();
         let kind = event["type"].as_str().expect("an event has a type");
-        if matches!(kind, "run.resumed" | "run.interrupted") {
+        if matches!(kind, "run.resumed" | "run.interrupted" | "run.workspace_removed") {
             continue;
         }
         // Commits hold the run's id and date; their trees do not.
-        forget(&mut body, &["commit", "session", "ref_name", "duration_ms", "started_at"]);
+        forget(&mut body, &["commit", "session", "ref_name", "reference", "duration_ms", "started_at"]);
         if matches!(kind, "run.landed" | "run.landing_started") {
             forget(&mut body, &["to"]);
         }
