@@ -79,7 +79,8 @@ fn stable(world: &World, text: &str) -> String {
     let row = regex(r"(?m)^(  \S+ +\d+  .{16}  ) *[\d,]+(  .{9})");
     text = row.replace_all(&text, |row: &Captures<'_>| format!("{}{:>8}{}", &row[1], "N", &row[2])).into_owned();
     let process = |found: &Captures<'_>| format!("{:<width$}", "process PID", width = found[0].len());
-    text = regex(r"\bprocess \d+(?: {2,})?").replace_all(&text, process).into_owned();
+    text = regex(r"\bprocess \d+ {2,}").replace_all(&text, process).into_owned();
+    text = regex(r"\bprocess \d+").replace_all(&text, "process PID").into_owned();
     let time = r"(?:\d+ ms|\d+\.\d s|\d+ min \d\d s)";
     let right = regex(&format!(r"(?m)( {{2,}}{time})(  |$)"));
     let times = |found: &Captures<'_>| format!("{:>width$}{}", "TIME", &found[2], width = found[1].chars().count());
