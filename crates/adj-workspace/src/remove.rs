@@ -99,7 +99,9 @@ impl Workspaces {
     pub async fn prune_trees(&self, repository_id: &str, keep: usize) -> Result<usize, FileError> {
         let lock = self.pruning_lock(repository_id);
         let Some(_lock) = files::try_lock(&lock)? else { return Ok(0) };
-        let used: Vec<PathBuf> = self.list()?.into_iter().flatten().map(|workspace| workspace.record.lower).collect();
+        // A workspace that cannot be read, of a newer build perhaps, may stand on any of them.
+        let Ok(workspaces) = self.list()?.into_iter().collect::<Result<Vec<_>, _>>() else { return Ok(0) };
+        let used: Vec<PathBuf> = workspaces.into_iter().map(|workspace| workspace.record.lower).collect();
         let mut trees = Vec::new();
         for path in folders(&self.folder.join("trees").join(repository_id))? {
             let age = path.metadata().and_then(|meta| meta.modified()).at("examine", &path)?;

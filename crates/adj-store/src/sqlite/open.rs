@@ -166,7 +166,9 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Access, OpenError> {
     match format {
         Format::Ours(version) if version == newest => Ok(access),
         Format::Ours(version) => Err(OpenError::TooOld { path: path.to_path_buf(), found: version }),
-        Format::Empty | Format::Foreign => Err(OpenError::NotOurs { path: path.to_path_buf() }),
+        // Somebody is just making it.
+        Format::Empty => Err(OpenError::Missing { path: path.to_path_buf() }),
+        Format::Foreign => Err(OpenError::NotOurs { path: path.to_path_buf() }),
     }
 }
 

@@ -46,7 +46,7 @@ fn files_that_are_not_ours_to_write_are_left_as_they_are() {
             "NotOurs",
             "NotOurs",
         ),
-        ("an empty file", |path| fs::write(path, "").unwrap(), "opened", "NotOurs"),
+        ("an empty file", |path| fs::write(path, "").unwrap(), "opened", "Missing"),
         ("nothing", |_| {}, "opened", "Missing"),
     ];
     for (name, make, to_write, to_read) in cases {
