@@ -2,8 +2,8 @@
 
 use crate::words::{count, duration, one_line, short, tokens};
 use adj_domain::{
-    Content, Event, IdleReason, LogId, RequestResult, RunEvent, RunOutcome, SessionEvent, SessionId, StepOutcome,
-    Timestamp, Usage,
+    Event, IdleReason, LogId, RequestResult, RunEvent, RunOutcome, SessionEvent, SessionId, StepOutcome, Timestamp,
+    Usage,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -286,9 +286,4 @@ pub fn outcome(outcome: &RunOutcome) -> String {
         RunOutcome::StepFailed { step, why } => format!("Not landed: {step} failed ({})", one_line(why, 300)),
         RunOutcome::NotLanded { why } => format!("Not landed: {}", one_line(why, 300)),
     }
-}
-
-/// The text of a message, for a line.
-pub fn said(content: &[Content]) -> String {
-    Content::join_text(content)
 }

@@ -5,7 +5,7 @@ use crate::{
     words::{count, duration, harmless, one_line, short, thousands},
 };
 use adj_domain::{
-    BlobHash, Content, Event, EventId, GateSubject, LogId, RequestResult, RunEvent, SessionEvent, StepOutcome, Verdict,
+    BlobHash, Content, Event, EventId, LogId, RequestResult, RunEvent, SessionEvent, StepOutcome, Verdict,
     event::BodyError,
 };
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ impl Timeline {
     }
 
     fn content(&self, content: &[Content]) -> String {
-        self.said(&board::said(content))
+        self.said(&Content::join_text(content))
     }
 
     fn about(&self, call: &EventId) -> &str {
@@ -227,7 +227,7 @@ impl Timeline {
                 let exit = receipt.exit_code.map_or_else(String::new, |code| format!(", exit {code}"));
                 let head = format!(
                     "{}: {verdict}{exit}, tree {}, {}",
-                    gate_name(subject),
+                    subject,
                     short(&receipt.tree),
                     duration(receipt.duration_ms)
                 );
@@ -248,10 +248,6 @@ impl Timeline {
             RunEvent::Interrupted | RunEvent::Resumed => Default::default(),
         }
     }
-}
-
-fn gate_name(subject: &GateSubject) -> String {
-    subject.to_string()
 }
 
 /// `+12.345`: seconds since the first event.
