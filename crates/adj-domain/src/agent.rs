@@ -3,9 +3,11 @@
 use crate::{
     id::{RunId, StepId},
     model::{ModelRef, ToolSpec},
+    network::HostRule,
+    permission::{ApprovalPolicy, ToolPermission},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// How far an agent's commands may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,9 @@ pub struct AgentDefinition {
     /// Model requests in one turn before it is ended.
     pub max_steps: u32,
     pub context_window_tokens: u64,
+    /// What is said of tools by name; the others are `auto`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub permissions: BTreeMap<String, ToolPermission>,
 }
 
 /// Where a session works.
@@ -77,6 +82,50 @@ pub enum WorkspaceSpec {
     Private { repository: String, commit: String, name: String },
 }
 
+/// Which hosts a session asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequest {
+    #[serde(default)]
+    pub hosts: Vec<HostRule>,
+    /// Whether a person may be asked about other hosts while a command waits.
+    #[serde(default)]
+    pub ask: bool,
+}
+
+/// What a session asks for beside its mode. Policy narrows it when the sandbox is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Confinement {
+    /// The profile that the rest came from, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// `None`: the network is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkRequest>,
+    /// More of the host's files to show, read-only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
+    /// More of the host's files to show and let change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub write: Vec<String>,
+    /// Paths and globs that cannot be seen into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<String>,
+    /// Paths and globs that cannot be changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub readonly: Vec<String>,
+    /// Limits by name, as text: `memory` → `2GiB`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+    /// Names of secrets whose placeholders are given in; `None`: all whose hosts are permitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
+    /// More variables of the environment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
 /// Everything a session starts from; never changes afterwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionSpec {
@@ -84,11 +133,24 @@ pub struct SessionSpec {
     pub system: Vec<PromptPart>,
     pub workspace: WorkspaceSpec,
     pub sandbox: SandboxMode,
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub confinement: Confinement,
+    /// When people are asked; sessions of an older build never asked.
+    #[serde(default = "never")]
+    pub approval: ApprovalPolicy,
     /// The run and step that this session is part of.
     #[serde(default)]
     pub run: Option<(RunId, StepId)>,
     #[serde(default)]
     pub title: Option<String>,
+}
+
+fn is_plain(confinement: &Confinement) -> bool {
+    *confinement == Confinement::default()
+}
+
+fn never() -> ApprovalPolicy {
+    ApprovalPolicy::Never
 }
 
 impl SessionSpec {

@@ -2,6 +2,7 @@
 
 use crate::{
     Timestamp,
+    approval::Confirmation,
     chain::ChainHash,
     content::Content,
     id::{EventId, LogId},
@@ -114,4 +115,7 @@ pub enum Input {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output_schema: Option<Value>,
     },
+    /// The answer to an approval.
+    #[serde(rename = "user.confirmation")]
+    Confirmation(Confirmation),
 }

@@ -4,19 +4,24 @@
 //! Start at [`SessionEvent`] and [`Session`]: the first is what happened, the second is its fold.
 
 pub mod agent;
+pub mod approval;
 pub mod blueprint;
 pub mod chain;
 pub mod content;
 pub mod event;
 pub mod id;
 pub mod model;
+pub mod network;
+pub mod permission;
 pub mod run;
 pub mod run_event;
+pub mod secret;
 pub mod session;
 pub mod session_event;
 pub mod tool;
 
-pub use agent::{AgentDefinition, PromptPart, SandboxMode, SessionSpec, WorkspaceSpec};
+pub use agent::{AgentDefinition, Confinement, NetworkRequest, PromptPart, SandboxMode, SessionSpec, WorkspaceSpec};
+pub use approval::{Approval, ApprovalResult, ApprovalSubject, Confirmation};
 pub use blueprint::{Blueprint, BlueprintError, Specialist};
 pub use chain::{ChainBreak, ChainHash, ChainVerifier};
 pub use content::{Content, Item};
@@ -26,13 +31,16 @@ pub use model::{
     AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, StopReason, ToolSpec,
     Usage,
 };
+pub use network::{Destination, HostError, HostPattern, HostRule, host_name};
+pub use permission::{ApprovalPolicy, Grant, GrantScope, GrantSubject, Ruling, ToolPermission, Verdict};
 pub use run::{Run, RunState, Step, StepState};
 pub use run_event::{
     CoreAgent, GateSpec, GateSubject, Receipt, RunEvent, RunLimits, RunOutcome, RunSpec, StepKind, StepOutcome,
 };
+pub use secret::{Secret, SecretError};
 pub use session::{IllegalEvent, OpenRequest, Session, Status, ToolCall, ToolState};
 pub use session_event::{IdleReason, PromptRecord, RequestResult, SessionEvent};
-pub use tool::{ToolOutcome, ToolRequest, Verdict};
+pub use tool::{ToolOutcome, ToolRequest};
 
 /// A moment, in UTC; events carry it with millisecond precision.
 pub use jiff::Timestamp;

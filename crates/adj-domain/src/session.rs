@@ -2,12 +2,13 @@
 
 use crate::{
     agent::SessionSpec,
+    approval::{Approval, ApprovalResult, ApprovalSubject},
     content::{Content, Item},
     event::Seq,
-    id::{EventId, SessionId},
+    id::{BlobHash, EventId, SessionId},
     model::{Purpose, StopReason, Usage},
+    permission::Verdict,
     session_event::{IdleReason, RequestResult, SessionEvent},
-    tool::Verdict,
 };
 use serde_json::Value;
 
@@ -33,6 +34,10 @@ pub struct OpenRequest {
 pub enum ToolState {
     Asked,
     Decided(Verdict),
+    /// A person is asked; the question is among [`Session::approvals`].
+    Waiting,
+    /// A person allowed it, for what this hash stands for.
+    Confirmed(BlobHash),
     Started,
     Answered,
 }
@@ -67,6 +72,8 @@ pub struct Session {
     pub bytes_since_count: u64,
     pub request: Option<OpenRequest>,
     pub calls: Vec<ToolCall>,
+    /// Questions to people that have no answer yet.
+    pub approvals: Vec<Approval>,
     pub interrupted: bool,
     pub output_schema: Option<Value>,
     pub output_rejections: u32,
@@ -103,6 +110,7 @@ impl Session {
             bytes_since_count: 0,
             request: None,
             calls: Vec::new(),
+            approvals: Vec::new(),
             interrupted: false,
             output_schema: None,
             output_rejections: 0,
@@ -154,6 +162,14 @@ impl Session {
             SessionEvent::StatusRunning { turn } => {
                 if running {
                     return refuse("the session is running already");
+                }
+                if self.waits_for_people() {
+                    if *turn != self.turn {
+                        return refuse("a turn that waits for people goes on under its number");
+                    }
+                    self.status = Status::Running;
+                    self.head = seq;
+                    return Ok(());
                 }
                 if *turn != self.turn + 1 {
                     return refuse("turns are numbered without gaps");
@@ -252,12 +268,14 @@ impl Session {
                     answer: None,
                 });
             }
-            SessionEvent::PolicyDecided { tool_use_id, verdict, .. } => match self.call(tool_use_id) {
-                Some(call) if call.state == ToolState::Asked => call.state = ToolState::Decided(*verdict),
+            SessionEvent::PolicyDecided { tool_use_id, ruling } => match self.call(tool_use_id) {
+                Some(call) if call.state == ToolState::Asked => call.state = ToolState::Decided(ruling.verdict),
                 _ => return refuse("policy decides once on each call that was asked for"),
             },
             SessionEvent::ToolStarted { tool_use_id } => match self.call(tool_use_id) {
-                Some(call) if call.state == ToolState::Decided(Verdict::Allow) => call.state = ToolState::Started,
+                Some(call) if matches!(call.state, ToolState::Decided(Verdict::Allow) | ToolState::Confirmed(_)) => {
+                    call.state = ToolState::Started;
+                }
                 _ => return refuse("a call starts once, after it was allowed"),
             },
             SessionEvent::AgentToolResult { tool_use_id, content, is_error, .. } => {
@@ -273,6 +291,7 @@ impl Session {
                     }
                     _ => return refuse("a call is answered once"),
                 }
+                self.close_approval(tool_use_id);
                 self.settle_calls();
             }
             SessionEvent::OutputRejected { errors } => {
@@ -292,15 +311,75 @@ impl Session {
                 if !running {
                     return refuse("the session is idle already");
                 }
-                if self.request.is_some() || !self.calls.is_empty() {
+                if let IdleReason::RequiresAction { event_ids } = stop_reason {
+                    let waits =
+                        |id: &EventId| self.calls.iter().any(|call| call.id == *id && call.state == ToolState::Waiting);
+                    let runs = self.calls.iter().any(|call| call.state == ToolState::Started);
+                    if self.request.is_some() || runs || event_ids.is_empty() || !event_ids.iter().all(waits) {
+                        return refuse("only calls that people are asked about may be under way");
+                    }
+                } else if self.request.is_some() || !self.calls.is_empty() {
                     return refuse("nothing may be under way when a session goes idle");
                 }
                 self.status = Status::Idle { reason: Some(stop_reason.clone()) };
             }
-            SessionEvent::Error { .. } | SessionEvent::UsageReported { .. } | SessionEvent::Resumed => {}
+            SessionEvent::ApprovalRequested { subject, expires_at, .. } => {
+                let id = match subject {
+                    ApprovalSubject::Tool { tool_use_id, .. } => match self.call(tool_use_id) {
+                        Some(call)
+                            if matches!(call.state, ToolState::Decided(Verdict::Ask) | ToolState::Confirmed(_)) =>
+                        {
+                            call.state = ToolState::Waiting;
+                            tool_use_id.clone()
+                        }
+                        _ => return refuse("people are asked about calls that policy leaves to them"),
+                    },
+                    ApprovalSubject::Host { .. } if !running => return refuse("only a running turn asks for a host"),
+                    ApprovalSubject::Host { .. } => id.clone(),
+                };
+                self.approvals.push(Approval { id, subject: subject.clone(), expires_at: *expires_at });
+            }
+            SessionEvent::ToolConfirmed { tool_use_id, result, .. } => {
+                if !running {
+                    return refuse("an answer is taken up within a turn");
+                }
+                let Some(Approval { subject: ApprovalSubject::Tool { binding, .. }, .. }) =
+                    self.close_approval(tool_use_id)
+                else {
+                    return refuse("nobody was asked about this call");
+                };
+                let call = self.call(tool_use_id).expect("an approval names a call that is open");
+                call.state = match result {
+                    ApprovalResult::Allow => ToolState::Confirmed(binding),
+                    ApprovalResult::Deny => ToolState::Decided(Verdict::Deny),
+                };
+            }
+            SessionEvent::HostConfirmed { approval_id, .. } | SessionEvent::ApprovalExpired { approval_id } => {
+                if self.close_approval(approval_id).is_none() {
+                    return refuse("no such approval is open");
+                }
+                if let Some(call) = self.call(approval_id) {
+                    call.state = ToolState::Decided(Verdict::Deny);
+                }
+            }
+            SessionEvent::Error { .. }
+            | SessionEvent::UsageReported { .. }
+            | SessionEvent::Resumed
+            | SessionEvent::AnswerRefused { .. }
+            | SessionEvent::NetworkDecided { .. } => {}
         }
         self.head = seq;
         Ok(())
+    }
+
+    /// Whether it rests in the middle of a turn, until a person answers.
+    pub fn waits_for_people(&self) -> bool {
+        matches!(self.status, Status::Idle { reason: Some(IdleReason::RequiresAction { .. }) })
+    }
+
+    fn close_approval(&mut self, id: &EventId) -> Option<Approval> {
+        let index = self.approvals.iter().position(|approval| approval.id == *id)?;
+        Some(self.approvals.remove(index))
     }
 
     fn call(&mut self, id: &EventId) -> Option<&mut ToolCall> {
@@ -370,6 +449,12 @@ impl SessionEvent {
             Self::AgentThinking { .. } => "agent.thinking",
             Self::AgentToolUse { .. } => "agent.tool_use",
             Self::PolicyDecided { .. } => "policy.decided",
+            Self::ApprovalRequested { .. } => "approval.requested",
+            Self::ToolConfirmed { .. } => "user.tool_confirmation",
+            Self::HostConfirmed { .. } => "user.host_confirmation",
+            Self::ApprovalExpired { .. } => "approval.expired",
+            Self::AnswerRefused { .. } => "approval.answer_refused",
+            Self::NetworkDecided { .. } => "network.decided",
             Self::ToolStarted { .. } => "tool.started",
             Self::AgentToolResult { .. } => "agent.tool_result",
             Self::OutputRejected { .. } => "turn.output_rejected",

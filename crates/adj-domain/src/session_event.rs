@@ -1,11 +1,14 @@
 //! What happens in a session, in the past tense, with the names that are stored.
 
 use crate::{
+    Timestamp,
     agent::SessionSpec,
+    approval::{ApprovalResult, ApprovalSubject},
     content::Content,
     id::{BlobHash, EventId},
     model::{FailureKind, ModelRef, Purpose, StopReason, Usage},
-    tool::Verdict,
+    network::Destination,
+    permission::Ruling,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,7 +59,59 @@ pub enum SessionEvent {
     },
 
     #[serde(rename = "policy.decided")]
-    PolicyDecided { tool_use_id: EventId, verdict: Verdict, layer: String, rule: String },
+    PolicyDecided {
+        tool_use_id: EventId,
+        #[serde(flatten)]
+        ruling: Ruling,
+    },
+
+    /// A person is asked. The id of an approval of a tool call is the call's, that of a host is this event's.
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested {
+        subject: ApprovalSubject,
+        expires_at: Timestamp,
+        /// Why it is asked again, after an answer that no longer held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<String>,
+    },
+
+    /// The answer about a tool call, taken up. The event has the id that the answer got when it was queued.
+    #[serde(rename = "user.tool_confirmation")]
+    ToolConfirmed {
+        tool_use_id: EventId,
+        result: ApprovalResult,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deny_message: Option<String>,
+        by: String,
+    },
+
+    /// The answer about a host, taken up.
+    #[serde(rename = "user.host_confirmation")]
+    HostConfirmed { approval_id: EventId, result: ApprovalResult, by: String },
+
+    /// Nobody answered in time: it is denied.
+    #[serde(rename = "approval.expired")]
+    ApprovalExpired { approval_id: EventId },
+
+    /// An answer that came too late, came twice, or was given to something else. It changes nothing.
+    #[serde(rename = "approval.answer_refused")]
+    AnswerRefused { approval_id: EventId, by: String, why: String },
+
+    /// The door to the network has decided about a destination, before a byte went out.
+    #[serde(rename = "network.decided")]
+    NetworkDecided {
+        to: Destination,
+        /// `connect`, `http`, `socks5` or `tls`: how it was asked for.
+        protocol: String,
+        #[serde(flatten)]
+        ruling: Ruling,
+        /// The address that the name was pinned to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// Names of the secrets that were put in place of their placeholders.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<String>,
+    },
 
     /// The intent: from here on the call may have happened. Its effect id is `tool_use_id`.
     #[serde(rename = "tool.started")]
@@ -148,6 +203,10 @@ pub enum IdleReason {
     MaxTokens,
     /// The turn took as many steps as the agent may.
     StepLimit,
+    /// A tool call waits for a person.
+    RequiresAction {
+        event_ids: Vec<EventId>,
+    },
     /// The final answer did not fit its schema, twice.
     OutputInvalid {
         errors: Vec<String>,

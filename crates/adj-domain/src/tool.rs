@@ -33,11 +33,3 @@ impl ToolOutcome {
         Self { text: text.into(), is_error: true, ..Self::default() }
     }
 }
-
-/// What policy says of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Allow,
-    Deny,
-}

@@ -1,16 +1,17 @@
 //! The loop of one session: first remember, then act, then wait for what comes of it.
 
 use crate::{
+    answers::{binding, expired, has_work},
     engine::{Engine, EngineError},
     live::{Interrupt, Live},
     order::{Call, Order},
 };
 use adj_domain::{
     BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure, ModelRequest, Session, SessionId, Status,
-    ToolOutcome, Usage, event::EventBody,
+    Timestamp, ToolOutcome, ToolRequest, Usage, event::EventBody,
 };
 use adj_gateway::CancellationToken;
-use adj_harness::{Effect, Input, decide};
+use adj_harness::{Effect, Input, by_sandbox, decide};
 use adj_store::{ClaimError, Fence};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -33,6 +34,7 @@ pub struct TurnEnd {
 enum Done {
     Model { id: EventId, answer: Result<ModelAnswer, ModelFailure> },
     Tool { id: EventId, outcome: ToolOutcome, full: Option<BlobHash> },
+    Bound { call: EventId, binding: BlobHash, expires_at: Timestamp },
 }
 
 pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt) -> Result<TurnEnd, EngineError> {
@@ -54,9 +56,9 @@ pub(crate) async fn work(engine: &Engine, id: &SessionId, interrupt: &Interrupt)
         released?;
         // A message that came between our last look at the queue and the release found the session held by us: nobody
         // else will take it up.
-        let waits = !engine.store().pending(&log).await?.is_empty();
-        let rested = TurnEnd::of(&session, waits);
-        if interrupt.is_asked() || !waits {
+        let pending = engine.store().pending(&log).await?;
+        let rested = TurnEnd::of(&session, !pending.is_empty());
+        if interrupt.is_asked() || !has_work(&session, &pending) {
             return Ok(rested);
         }
         end = Some(TurnEnd { waits: false, ..rested });
@@ -74,14 +76,16 @@ async fn work_claimed(
     if session.is_idle() && interrupt.is_asked() {
         return Ok(session);
     }
-    let mut input = if session.is_idle() { Input::Wake } else { Input::Recovered };
+    let mut input = first_input(&session);
     let mut running: JoinSet<Result<Done, EngineError>> = JoinSet::new();
     let mut order = Order::default();
     let mut may_interrupt = true;
     loop {
         let pending = engine.store().pending(&log).await?;
         let head = session.head;
-        let decision = decide(session, &pending, input);
+        let spec = session.spec.clone();
+        let judge = |call: &ToolRequest| by_sandbox(&spec, call);
+        let decision = decide(session, &pending, &judge, input);
         session = decision.session;
         if !decision.events.is_empty() {
             let events = decision.events.into_iter().map(|(id, event)| event.into_new(id)).collect();
@@ -93,6 +97,10 @@ async fn work_claimed(
                     let (engine, session) = (engine.clone(), session.id.clone());
                     running.spawn(async move { Ok(call_model(&engine, session, id, *request).await) });
                 }
+                Effect::Bind { call } => {
+                    let (engine, session) = (engine.clone(), session.clone());
+                    running.spawn(async move { bind(&engine, &session, call).await });
+                }
                 Effect::RunTool { id, request, started_before } => order.push(Call { id, request, started_before }),
             }
         }
@@ -100,11 +108,11 @@ async fn work_claimed(
             start_call(engine, &session, call, &mut running).await;
         }
         if session.is_idle() {
-            let waiting = !engine.store().pending(&log).await?.is_empty();
-            if !waiting || interrupt.is_asked() {
+            let pending = engine.store().pending(&log).await?;
+            if !has_work(&session, &pending) || interrupt.is_asked() {
                 return Ok(session);
             }
-            input = Input::Wake;
+            input = first_input(&session);
             continue;
         }
         input = tokio::select! {
@@ -119,9 +127,35 @@ async fn work_claimed(
                     order.ended();
                     Input::ToolAnswered { call: id, outcome, full_output: full }
                 }
+                Done::Bound { call, binding, expires_at } => Input::Bound { call, binding, expires_at },
             },
+            news = engine.news(&session), if !session.approvals.is_empty() => {
+                news?;
+                match expired(&session, Timestamp::now()) {
+                    over if over.is_empty() => Input::Answers,
+                    approvals => Input::Expired { approvals },
+                }
+            }
         };
     }
+}
+
+/// How a session is taken up: in the middle of a turn, at rest, or while people were asked for too long.
+fn first_input(session: &Session) -> Input {
+    let approvals = expired(session, Timestamp::now());
+    if !session.is_idle() {
+        Input::Recovered
+    } else if session.waits_for_people() && !approvals.is_empty() {
+        Input::Expired { approvals }
+    } else {
+        Input::Wake
+    }
+}
+
+async fn bind(engine: &Engine, session: &Session, call: EventId) -> Result<Done, EngineError> {
+    let binding = binding(&engine.0, session, &call, "").await?;
+    let expires_at = Timestamp::now() + std::time::Duration::from_secs(600);
+    Ok(Done::Bound { call, binding, expires_at })
 }
 
 impl TurnEnd {

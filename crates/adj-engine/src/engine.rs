@@ -1,14 +1,15 @@
 //! The engine's face: make a session, send to it, let it work, look at it, close it.
 
 use crate::{
+    answers::AnswerError,
     context,
     drive::{self, TurnEnd},
     live::{Interrupt, Live},
     toolbox::{Toolbox, ToolboxError},
 };
 use adj_domain::{
-    AgentDefinition, Event, EventId, LogId, ModelRef, NewEvent, PendingInput, RunId, SandboxMode, Session,
-    SessionEvent, SessionId, SessionSpec, StepId, WorkspaceSpec,
+    AgentDefinition, ApprovalPolicy, Confinement, Event, EventId, IdleReason, LogId, ModelRef, NewEvent, PendingInput,
+    RunId, SandboxMode, Session, SessionEvent, SessionId, SessionSpec, StepId, WorkspaceSpec,
     event::{BodyError, EventBody},
     session::IllegalEvent,
 };
@@ -20,11 +21,11 @@ use adj_workspace::{
     Layout, OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError, Workspaces,
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::sync::{Mutex, OnceCell, broadcast};
+use tokio::sync::{Mutex, Notify, OnceCell, broadcast};
 
 /// Why the engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,10 @@ pub enum EngineError {
     Prepare(#[from] PrepareError),
     #[error("cannot prepare the sandbox")]
     Toolbox(#[from] ToolboxError),
+    #[error("cannot look at the workspace that an approval is to be bound to")]
+    Bind { source: std::io::Error },
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
 }
 
 /// What an engine is made of.
@@ -76,6 +81,8 @@ pub struct Engine(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
     pub(crate) live: broadcast::Sender<Live>,
+    /// Rung when an answer was queued in this process.
+    pub(crate) answered: Notify,
     pub(crate) workspaces: OnceCell<Arc<Workspaces>>,
     toolboxes: Mutex<HashMap<SessionId, Arc<Toolbox>>>,
     /// One for each session that was worked on here, held while somebody works on it.
@@ -131,6 +138,8 @@ pub struct NewSession {
     pub agent: AgentDefinition,
     pub workspace: WorkspaceSpec,
     pub sandbox: SandboxMode,
+    pub confinement: Confinement,
+    pub approval: ApprovalPolicy,
     /// The command its result will be judged by, for the prompt.
     pub check: Option<String>,
     pub run: Option<(RunId, StepId)>,
@@ -150,6 +159,7 @@ impl Engine {
         Self(Arc::new(Inner {
             parts,
             live,
+            answered: Notify::new(),
             workspaces: OnceCell::new(),
             toolboxes: Mutex::default(),
             doors: Mutex::default(),
@@ -210,6 +220,8 @@ impl Engine {
             agent: new.agent,
             workspace: new.workspace,
             sandbox: new.sandbox,
+            confinement: new.confinement,
+            approval: new.approval,
             run: new.run,
             title: new.title,
         };
@@ -254,6 +266,21 @@ impl Engine {
     /// Lets a session work until it is idle and nothing waits for it.
     pub async fn work(&self, id: &SessionId, interrupt: &Interrupt) -> Result<TurnEnd, EngineError> {
         drive::work(self, id, interrupt).await
+    }
+
+    /// Like [`work`](Engine::work), and where people are asked waits for them, until they answer, their time is over, or the
+    /// wish to stop comes.
+    pub async fn work_with_people(&self, id: &SessionId, interrupt: &Interrupt) -> Result<TurnEnd, EngineError> {
+        loop {
+            let end = self.work(id, interrupt).await?;
+            if !matches!(end.reason, Some(IdleReason::RequiresAction { .. })) || interrupt.is_asked() {
+                return Ok(end);
+            }
+            tokio::select! {
+                answered = self.wait_for_answer(id) => answered?,
+                () = interrupt.asked() => return Ok(end),
+            }
+        }
     }
 
     /// Reads and folds a session's log.
@@ -355,6 +382,7 @@ pub fn default_agent(model: &ModelRef) -> AgentDefinition {
         max_output_tokens: 16_384,
         max_steps: 200,
         context_window_tokens: 200_000,
+        permissions: BTreeMap::new(),
     }
 }
 

@@ -10,10 +10,12 @@ mod order;
 mod toolbox;
 mod toolchains;
 
+mod answers;
 mod context;
 mod live;
 
 pub use adj_tools::{ToolName, specs as tool_specs};
+pub use answers::{Answer, AnswerError};
 pub use context::gather;
 pub use drive::TurnEnd;
 pub use engine::{Engine, EngineError, NewSession, Parts, default_agent};

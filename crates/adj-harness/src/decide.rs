@@ -3,15 +3,17 @@
 use crate::{
     compaction,
     output::check_output,
-    policy::judge,
+    policy::{Judge, judge, refusal},
     request::{build_request, prompt_record},
 };
 use adj_domain::{
-    AnswerBlock, BlobHash, Content, EventId, FailureKind, IdleReason, ModelAnswer, ModelFailure, ModelRequest,
-    PendingInput, Purpose, RequestResult, Session, SessionEvent, Status, StopReason, ToolOutcome, ToolRequest,
-    ToolState, Verdict, event::Input as Queued,
+    AnswerBlock, ApprovalSubject, BlobHash, Content, Destination, EventId, FailureKind, IdleReason, ModelAnswer,
+    ModelFailure, ModelRequest, PendingInput, Purpose, RequestResult, Ruling, Session, SessionEvent, Status,
+    StopReason, Timestamp, ToolCall, ToolOutcome, ToolRequest, ToolState, Verdict, event::Input as Queued,
 };
 use serde_json::Value;
+
+const INTERRUPTED: &str = "the turn was interrupted before this call was run";
 
 /// What just happened to a session.
 #[derive(Debug)]
@@ -35,6 +37,32 @@ pub enum Input {
         outcome: ToolOutcome,
         full_output: Option<BlobHash>,
     },
+    /// What a call that needs a person is bound to now, and until when the question may stand.
+    Bound {
+        call: EventId,
+        binding: BlobHash,
+        expires_at: Timestamp,
+    },
+    /// Questions whose time is over.
+    Expired {
+        approvals: Vec<EventId>,
+    },
+    /// A running command wants to reach a host that a person may permit. `asked` becomes the id of the question.
+    HostAsked {
+        asked: EventId,
+        to: Destination,
+        expires_at: Timestamp,
+    },
+    /// The door to the network decided.
+    Network {
+        to: Destination,
+        protocol: String,
+        ruling: Ruling,
+        address: Option<String>,
+        secrets: Vec<String>,
+    },
+    /// Somebody answered, or may have.
+    Answers,
 }
 
 /// What is to be done once the events are remembered.
@@ -50,6 +78,10 @@ pub enum Effect {
         request: ToolRequest,
         started_before: bool,
     },
+    /// Find out what the call is bound to: the workspace's tree, the policy.
+    Bind {
+        call: EventId,
+    },
 }
 
 /// Events to append, queued inputs that they take up, effects to start after the append, and the state that results.
@@ -62,17 +94,34 @@ pub struct Decision {
 }
 
 /// Decides what follows from `input`. No clock, no randomness, no I/O: the same arguments give the same decision.
-pub fn decide(session: Session, pending: &[PendingInput], input: Input) -> Decision {
-    let mut draft = Draft { session, pending, events: Vec::new(), takes: Vec::new(), effects: Vec::new() };
+pub fn decide(session: Session, pending: &[PendingInput], judge: &Judge<'_>, input: Input) -> Decision {
+    let mut draft = Draft { session, pending, judge, events: Vec::new(), takes: Vec::new(), effects: Vec::new() };
+    draft.take_answers();
     match input {
         Input::Wake => {
-            if draft.session.is_idle() && !pending.is_empty() {
+            if draft.session.is_idle() && !draft.session.waits_for_people() && draft.has_message() {
                 draft.begin_turn();
             }
         }
+        Input::Answers => {}
+        Input::Bound { call, binding, expires_at } => draft.bound(&call, binding, expires_at),
+        Input::Expired { approvals } => draft.expired(&approvals),
+        Input::HostAsked { asked, to, expires_at } => {
+            if draft.session.status == Status::Running {
+                let subject = ApprovalSubject::Host { to };
+                draft.emit_as(asked, SessionEvent::ApprovalRequested { subject, expires_at, again: None });
+            }
+        }
+        Input::Network { to, protocol, ruling, address, secrets } => {
+            draft.emit(SessionEvent::NetworkDecided { to, protocol, ruling, address, secrets });
+        }
         Input::Recovered => draft.recover(),
         Input::Interrupt => {
-            if !draft.session.is_idle() && !draft.session.interrupted {
+            if draft.session.waits_for_people() {
+                draft.go_on();
+                draft.emit(SessionEvent::UserInterrupt);
+                draft.start_calls();
+            } else if !draft.session.is_idle() && !draft.session.interrupted {
                 draft.emit(SessionEvent::UserInterrupt);
             }
         }
@@ -83,23 +132,32 @@ pub fn decide(session: Session, pending: &[PendingInput], input: Input) -> Decis
     Decision { session: draft.session, events: draft.events, takes: draft.takes, effects: draft.effects }
 }
 
-struct Draft<'a> {
-    session: Session,
-    pending: &'a [PendingInput],
+/// Whether a session at rest has something to do in its queue: while people are asked, only their answers count.
+pub fn can_wake(session: &Session, pending: &[PendingInput]) -> bool {
+    pending.iter().any(|input| match input.input {
+        Queued::Message { .. } => !session.waits_for_people(),
+        Queued::Confirmation(_) => true,
+    })
+}
+
+pub(crate) struct Draft<'a> {
+    pub(crate) session: Session,
+    pub(crate) pending: &'a [PendingInput],
+    judge: &'a Judge<'a>,
     events: Vec<(EventId, SessionEvent)>,
-    takes: Vec<EventId>,
-    effects: Vec<Effect>,
+    pub(crate) takes: Vec<EventId>,
+    pub(crate) effects: Vec<Effect>,
 }
 
 impl Draft<'_> {
-    fn emit(&mut self, event: SessionEvent) -> EventId {
+    pub(crate) fn emit(&mut self, event: SessionEvent) -> EventId {
         let seq = self.session.head + 1;
         let id = EventId::derive(&[self.session.id.as_str(), &seq.to_string()]);
         self.emit_as(id.clone(), event);
         id
     }
 
-    fn emit_as(&mut self, id: EventId, event: SessionEvent) {
+    pub(crate) fn emit_as(&mut self, id: EventId, event: SessionEvent) {
         self.session.apply(&id, &event).expect("the loop decides only what the session's rules allow");
         self.events.push((id, event));
     }
@@ -118,8 +176,9 @@ impl Draft<'_> {
             return self.finish(IdleReason::StepLimit);
         }
         for input in self.pending {
-            if !self.takes.contains(&input.id) {
-                let Queued::Message { content, output_schema } = input.input.clone();
+            if let Queued::Message { content, output_schema } = input.input.clone()
+                && !self.takes.contains(&input.id)
+            {
                 self.takes.push(input.id.clone());
                 self.emit_as(input.id.clone(), SessionEvent::UserMessage { content, output_schema });
             }
@@ -170,47 +229,95 @@ impl Draft<'_> {
             }
         }
         self.end_request(request, answered_result(answer));
-        if self.session.calls.is_empty() { self.end_or_retry(stop, text) } else { self.start_calls(&stop) }
+        if self.session.calls.is_empty() {
+            return self.end_or_retry(stop, text);
+        }
+        if stop == StopReason::MaxTokens {
+            for call in self.session.calls.clone() {
+                self.refuse_call(&call.id, "the answer was cut at the output limit, so none of its calls was run");
+            }
+        }
+        self.start_calls();
     }
 
     fn end_request(&mut self, request: EventId, result: RequestResult) {
         self.emit(SessionEvent::ModelRequestEnded { model_request_start_id: request, result });
     }
 
-    /// Judges every call of the answer and starts those that may run.
-    fn start_calls(&mut self, stop: &StopReason) {
+    /// Takes the step's calls in their order: refuses those that may not run, starts those that may, and stops at the
+    /// first that a person has to allow, because what is asked about is the state that the calls before it leave.
+    pub(crate) fn start_calls(&mut self) {
+        let mut gave_up = false;
         for call in self.session.calls.clone() {
-            if *stop == StopReason::MaxTokens {
-                self.refuse_call(&call.id, "the answer was cut at the output limit, so none of its calls was run");
-                continue;
+            match call.state {
+                ToolState::Answered | ToolState::Started => continue,
+                // Nobody is asked any more, and what came after the question is not run before it.
+                ToolState::Waiting | ToolState::Asked
+                    if self.session.interrupted && (gave_up || call.state == ToolState::Waiting) =>
+                {
+                    gave_up = true;
+                    self.refuse_call(&call.id, INTERRUPTED);
+                }
+                ToolState::Waiting => return self.finish(IdleReason::RequiresAction { event_ids: vec![call.id] }),
+                ToolState::Confirmed(_) | ToolState::Decided(Verdict::Ask) => {
+                    if self.earlier_are_answered(&call.id) {
+                        self.effects.push(Effect::Bind { call: call.id });
+                    }
+                    return;
+                }
+                ToolState::Decided(Verdict::Allow) => self.start(&call.id),
+                ToolState::Decided(Verdict::Deny) => self.refuse_call(&call.id, "denied"),
+                ToolState::Asked => {
+                    if !self.judge_call(&call) {
+                        return;
+                    }
+                }
             }
-            if let Some(raw) = &call.raw_input {
-                let shown: String = raw.chars().take(200).collect();
-                self.refuse_call(&call.id, &format!("the arguments are not JSON, so the call was not run: {shown}"));
-                continue;
-            }
-            let judgement = judge(&self.session.spec, &call.name);
-            let refused = (judgement.verdict == Verdict::Deny).then(|| judgement.rule.clone());
-            self.emit(SessionEvent::PolicyDecided {
-                tool_use_id: call.id.clone(),
-                verdict: judgement.verdict,
-                layer: judgement.layer.to_owned(),
-                rule: judgement.rule,
-            });
-            if let Some(rule) = refused {
-                self.refuse_call(&call.id, &format!("not allowed: {rule}"));
-                continue;
-            }
-            self.emit(SessionEvent::ToolStarted { tool_use_id: call.id.clone() });
-            let request = ToolRequest { name: call.name, input: call.input };
-            self.effects.push(Effect::RunTool { id: call.id, request, started_before: false });
         }
-        if self.session.calls.is_empty() {
+        if self.session.calls.is_empty() && self.session.status == Status::Running && self.session.request.is_none() {
             self.advance();
         }
     }
 
-    fn refuse_call(&mut self, call: &EventId, why: &str) {
+    /// Answers whether the calls after this one may be looked at now.
+    fn judge_call(&mut self, call: &ToolCall) -> bool {
+        if let Some(raw) = &call.raw_input {
+            let shown: String = raw.chars().take(200).collect();
+            self.refuse_call(&call.id, &format!("the arguments are not JSON, so the call was not run: {shown}"));
+            return true;
+        }
+        let request = ToolRequest { name: call.name.clone(), input: call.input.clone() };
+        let ruling = judge(&self.session.spec, &request, self.judge);
+        let (verdict, refusal) = (ruling.verdict, refusal(&ruling));
+        // A rule that asks is looked at when it is the call's turn: by then a person may have allowed more.
+        if verdict == Verdict::Ask && !self.earlier_are_answered(&call.id) {
+            return false;
+        }
+        self.emit(SessionEvent::PolicyDecided { tool_use_id: call.id.clone(), ruling });
+        match verdict {
+            Verdict::Deny => self.refuse_call(&call.id, &refusal),
+            Verdict::Allow => self.start(&call.id),
+            Verdict::Ask if self.session.interrupted => self.refuse_call(&call.id, INTERRUPTED),
+            Verdict::Ask => {
+                self.effects.push(Effect::Bind { call: call.id.clone() });
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn start(&mut self, id: &EventId) {
+        self.emit(SessionEvent::ToolStarted { tool_use_id: id.clone() });
+        let call = self.session.calls.iter().find(|call| call.id == *id).expect("a call that starts is open");
+        let request = ToolRequest { name: call.name.clone(), input: call.input.clone() };
+        self.effects.push(Effect::RunTool { id: id.clone(), request, started_before: false });
+    }
+
+    fn earlier_are_answered(&self, id: &EventId) -> bool {
+        self.session.calls.iter().take_while(|call| call.id != *id).all(|call| call.state == ToolState::Answered)
+    }
+
+    pub(crate) fn refuse_call(&mut self, call: &EventId, why: &str) {
         self.emit(SessionEvent::AgentToolResult {
             tool_use_id: call.clone(),
             content: vec![Content::text(why)],
@@ -304,9 +411,7 @@ impl Draft<'_> {
             full_output,
             changed: outcome.changed,
         });
-        if self.session.calls.is_empty() {
-            self.advance();
-        }
+        self.start_calls();
     }
 
     /// Picks up a turn that another process left: an open request is asked again, started calls are looked up.
@@ -330,10 +435,17 @@ impl Draft<'_> {
                     self.effects.push(Effect::RunTool { id: call.id, request, started_before: true });
                 }
             }
+            self.start_calls();
         }
     }
 
-    fn finish(&mut self, stop_reason: IdleReason) {
+    pub(crate) fn finish(&mut self, stop_reason: IdleReason) {
+        // Whatever asked for a host has ended, or will find the door closed.
+        for approval in self.session.approvals.clone() {
+            if matches!(approval.subject, ApprovalSubject::Host { .. }) {
+                self.emit(SessionEvent::ApprovalExpired { approval_id: approval.id });
+            }
+        }
         self.emit(SessionEvent::UsageReported { usage: self.session.usage });
         self.emit(SessionEvent::StatusIdle { stop_reason });
     }

@@ -3,6 +3,7 @@
 //! Must not know: other agents, HTTP, SQL, processes, or the time.
 //! Start at [`decide`]: every step of the native loop is one call of it.
 
+mod approval;
 mod compaction;
 mod decide;
 mod output;
@@ -10,8 +11,8 @@ mod policy;
 mod prompt;
 mod request;
 
-pub use decide::{Decision, Effect, Input, decide};
+pub use decide::{Decision, Effect, Input, can_wake, decide};
 pub use output::{OutputError, check_output};
-pub use policy::{Judgement, judge};
+pub use policy::{Judge, by_sandbox};
 pub use prompt::{EnvironmentFacts, Instructions, assemble};
 pub use request::{build_request, prompt_record};

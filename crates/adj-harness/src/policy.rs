@@ -1,28 +1,32 @@
 //! Whether a tool call may run, and which rule says so.
 
-use adj_domain::{SandboxMode, SessionSpec, Verdict};
+use adj_domain::{Ruling, SandboxMode, SessionSpec, ToolRequest, Verdict};
 
-/// A decision with its reason, as the log keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
-    pub verdict: Verdict,
-    /// Who set the rule: `agent` (its definition), `session` (its sandbox).
-    pub layer: &'static str,
-    pub rule: String,
+/// What policy says of a call by a tool that the agent has.
+pub type Judge<'a> = dyn Fn(&ToolRequest) -> Ruling + 'a;
+
+/// Judges a call. What a command may touch is the sandbox's business, which holds whatever is said here.
+pub(crate) fn judge(spec: &SessionSpec, call: &ToolRequest, policy: &Judge<'_>) -> Ruling {
+    if !spec.agent.tools.iter().any(|known| known.name == call.name) {
+        return Ruling::new(Verdict::Deny, "agent", format!("the agent has no tool called \"{}\"", call.name));
+    }
+    policy(call)
 }
 
-/// Judges a call by its tool's name. What a command may touch is the sandbox's business, which holds whatever is said here.
-pub fn judge(spec: &SessionSpec, tool: &str) -> Judgement {
-    if !spec.agent.tools.iter().any(|known| known.name == tool) {
-        return deny("agent", format!("the agent has no tool called \"{tool}\""));
-    }
-    let writes = matches!(tool, "write" | "edit" | "apply_patch");
+/// What stands where there are no layers of policy: the sandbox's mode alone decides.
+pub fn by_sandbox(spec: &SessionSpec, call: &ToolRequest) -> Ruling {
+    let writes = matches!(call.name.as_str(), "write" | "edit" | "apply_patch");
     if writes && spec.sandbox == SandboxMode::ReadOnly {
-        return deny("session", format!("sandbox read-only: \"{tool}\" changes files"));
+        let rule = format!("sandbox read-only: \"{}\" changes files", call.name);
+        return Ruling::new(Verdict::Deny, "session", rule);
     }
-    Judgement { verdict: Verdict::Allow, layer: "session", rule: format!("sandbox {}", spec.sandbox) }
+    Ruling::new(Verdict::Allow, "session", format!("sandbox {}", spec.sandbox))
 }
 
-fn deny(layer: &'static str, rule: String) -> Judgement {
-    Judgement { verdict: Verdict::Deny, layer, rule }
+/// What a model is told of a denial: the rule and its author's reason, so that it can look for another way.
+pub(crate) fn refusal(ruling: &Ruling) -> String {
+    match &ruling.justification {
+        Some(why) => format!("not allowed: {} ({why})", ruling.rule),
+        None => format!("not allowed: {}", ruling.rule),
+    }
 }

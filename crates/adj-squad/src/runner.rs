@@ -7,8 +7,8 @@ use crate::{
     prompts::Prompt,
 };
 use adj_domain::{
-    AgentDefinition, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec, RunState,
-    SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
+    AgentDefinition, ApprovalPolicy, Confinement, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent,
+    RunId, RunSpec, RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
     event::{EventBody, Input},
     session::IllegalEvent,
 };
@@ -333,13 +333,13 @@ impl Hands {
         };
         let name = [run.id.as_str(), step.as_str(), &kind.to_string()];
         self.engine.send(&session, &message(EventId::derive(&name), prompt.text, schema.clone())).await?;
-        let mut end = self.engine.work(&session, &self.interrupt).await?;
+        let mut end = self.engine.work_with_people(&session, &self.interrupt).await?;
         if end.reason == Some(IdleReason::Interrupted) && !self.interrupt.is_asked() {
             // An earlier process let the turn end after its step; the agent is asked to go on from there.
             let id = EventId::derive(&[name[0], name[1], name[2], "continue", &end.turns.to_string()]);
             let text = "You were interrupted. Go on from where you stopped.".to_owned();
             self.engine.send(&session, &message(id, text, schema)).await?;
-            end = self.engine.work(&session, &self.interrupt).await?;
+            end = self.engine.work_with_people(&session, &self.interrupt).await?;
         }
         if end.waits {
             // The wish to stop came before the turn took our message up: what it said last is the answer to another.
@@ -349,7 +349,7 @@ impl Hands {
             Some(IdleReason::EndTurn) => {
                 StepOutcome::Completed { output: bounds::text(end.last_message.unwrap_or_default(), OUTPUT_BYTES) }
             }
-            Some(IdleReason::Interrupted) | None => return Ok(Vec::new()),
+            Some(IdleReason::Interrupted | IdleReason::RequiresAction { .. }) | None => return Ok(Vec::new()),
             Some(reason) => {
                 StepOutcome::Failed { why: bounds::text(self.explain(&session, reason).await?, REASON_BYTES) }
             }
@@ -360,7 +360,9 @@ impl Hands {
 
     async fn explain(&self, session: &SessionId, reason: IdleReason) -> Result<String, SquadError> {
         Ok(match reason {
-            IdleReason::EndTurn | IdleReason::Interrupted => "the turn ended".to_owned(),
+            IdleReason::EndTurn | IdleReason::Interrupted | IdleReason::RequiresAction { .. } => {
+                "the turn ended".to_owned()
+            }
             IdleReason::Refusal => "the model refused".to_owned(),
             IdleReason::MaxTokens => "the answer was cut at the output limit".to_owned(),
             IdleReason::StepLimit => "the turn took as many steps as it may".to_owned(),
@@ -508,6 +510,8 @@ fn new_session(run: &Run, step: &StepId) -> Result<NewSession, SquadError> {
             name: workspace_name(&run.id, step),
         },
         sandbox,
+        confinement: Confinement::default(),
+        approval: ApprovalPolicy::Never,
         check: specialist.and_then(|specialist| crate::prompts::check(run, specialist)).map(str::to_owned),
         run: Some((run.id.clone(), step.clone())),
         title: Some(specialist.map_or_else(|| step.to_string(), |specialist| specialist.title.clone())),

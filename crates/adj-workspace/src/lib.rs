@@ -27,6 +27,7 @@ mod remove;
 mod snapshot;
 
 mod diff;
+mod fingerprint;
 mod merge;
 
 mod dirty;
@@ -40,6 +41,7 @@ pub use confined::ConfinedError;
 pub use diff::{Change, ChangedPath, Diff};
 pub use dirty::{Dirtiness, DirtySnapshot, DirtySnapshotError, Paths};
 pub use files::FileError;
+pub use fingerprint::fingerprint;
 pub use gather::GatherError;
 pub use git::{FindGitError, Git, GitError};
 pub use id::{CommitId, Name, ParseNameError, ParseObjectIdError, TreeId};

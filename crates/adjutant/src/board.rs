@@ -2,8 +2,8 @@
 
 use crate::words::{count, duration, one_line, short, tokens};
 use adj_domain::{
-    Event, IdleReason, LogId, RequestResult, RunEvent, RunOutcome, SessionEvent, SessionId, StepOutcome, Timestamp,
-    Usage,
+    ApprovalResult, ApprovalSubject, Event, IdleReason, LogId, RequestResult, Ruling, RunEvent, RunOutcome,
+    SessionEvent, SessionId, StepOutcome, Timestamp, Usage, Verdict,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -123,10 +123,30 @@ impl Board {
                 let took = if call.starts_with('$') { format!(" ({})", duration(*duration_ms)) } else { String::new() };
                 self.line(name, tone, format!("{call}{how}{took}"))
             }
-            SessionEvent::PolicyDecided { tool_use_id, verdict: adj_domain::Verdict::Deny, rule, .. } => {
+            SessionEvent::PolicyDecided { tool_use_id, ruling: Ruling { verdict: Verdict::Deny, rule, .. } } => {
                 // Its result says the same again.
                 let call = self.calls.insert(tool_use_id.to_string(), String::new()).unwrap_or_default();
                 self.line(name, Tone::Bad, format!("{call} → refused: {rule}"))
+            }
+            SessionEvent::ApprovalRequested { subject, again, .. } => {
+                let what = match subject {
+                    ApprovalSubject::Tool { tool_use_id, .. } => {
+                        self.calls.get(tool_use_id.as_str()).cloned().unwrap_or_else(|| "a call".to_owned())
+                    }
+                    ApprovalSubject::Host { to } => format!("{to}"),
+                };
+                let again = again.as_ref().map(|why| format!(" again ({why})")).unwrap_or_default();
+                self.line(name, Tone::Plain, format!("asks for approval{again}: {what}"))
+            }
+            SessionEvent::ToolConfirmed { result, by, .. } | SessionEvent::HostConfirmed { result, by, .. } => {
+                let said = if *result == ApprovalResult::Allow { "allowed" } else { "denied" };
+                self.line(name, Tone::Quiet, format!("{said} by {by}"))
+            }
+            SessionEvent::ApprovalExpired { .. } => {
+                self.line(name, Tone::Bad, "nobody answered in time: denied".to_owned())
+            }
+            SessionEvent::NetworkDecided { to, ruling, .. } if ruling.verdict == Verdict::Deny => {
+                self.line(name, Tone::Bad, format!("{to} → refused: {}", ruling.rule))
             }
             SessionEvent::OutputRejected { errors } => {
                 self.line(name, Tone::Quiet, format!("answer sent back: {}", one_line(&errors.join("; "), 100)))
@@ -268,6 +288,7 @@ pub fn idle(reason: &IdleReason) -> String {
         IdleReason::Refusal => "the model refused".to_owned(),
         IdleReason::MaxTokens => "the answer was cut at the output limit".to_owned(),
         IdleReason::StepLimit => "the turn took as many steps as it may".to_owned(),
+        IdleReason::RequiresAction { .. } => "waiting for an approval".to_owned(),
         IdleReason::OutputInvalid { errors } => format!("the answer does not fit its schema: {}", errors.join("; ")),
     }
 }

@@ -5,8 +5,8 @@ use crate::{
     words::{count, duration, harmless, one_line, short, thousands},
 };
 use adj_domain::{
-    BlobHash, Content, Event, EventId, LogId, RequestResult, RunEvent, SessionEvent, StepOutcome, Verdict,
-    event::BodyError,
+    ApprovalResult, ApprovalSubject, BlobHash, Content, Event, EventId, LogId, RequestResult, Ruling, RunEvent,
+    SessionEvent, StepOutcome, event::BodyError,
 };
 use std::collections::BTreeMap;
 
@@ -90,6 +90,10 @@ impl Timeline {
         self.said(&Content::join_text(content))
     }
 
+    fn reason(&self, ruling: &Ruling) -> String {
+        ruling.justification.as_deref().map(|why| self.said(why)).unwrap_or_default()
+    }
+
     fn about(&self, call: &EventId) -> &str {
         self.calls.get(call).map_or("a call", String::as_str)
     }
@@ -144,10 +148,32 @@ impl Timeline {
                 (Text::Full, None) => (name.clone(), harmless(&input.to_string())),
                 (Text::Short, None) => (board::call(name, input), String::new()),
             },
-            SessionEvent::PolicyDecided { tool_use_id, verdict, layer, rule } => {
-                let verdict = if *verdict == Verdict::Allow { "allow" } else { "deny" };
-                let rule = one_line(rule, 120);
-                (format!("{} → {verdict} ({layer}: {rule})", self.about(tool_use_id)), String::new())
+            SessionEvent::PolicyDecided { tool_use_id, ruling } => {
+                (format!("{} → {}", self.about(tool_use_id), decided(ruling)), self.reason(ruling))
+            }
+            SessionEvent::ApprovalRequested { subject, expires_at, again } => {
+                let what = match subject {
+                    ApprovalSubject::Tool { tool_use_id, .. } => self.about(tool_use_id).to_owned(),
+                    ApprovalSubject::Host { to } => one_line(&to.to_string(), 120),
+                };
+                (format!("{what}, until {expires_at}"), again.clone().unwrap_or_default())
+            }
+            SessionEvent::ToolConfirmed { tool_use_id, result, deny_message, by } => {
+                let said = deny_message.as_deref().map(|said| self.said(said)).unwrap_or_default();
+                (format!("{} → {} by {}", self.about(tool_use_id), answered(*result), one_line(by, 60)), said)
+            }
+            SessionEvent::HostConfirmed { result, by, .. } => {
+                (format!("{} by {}", answered(*result), one_line(by, 60)), String::new())
+            }
+            SessionEvent::ApprovalExpired { approval_id } => {
+                (format!("{}: denied", self.about(approval_id)), String::new())
+            }
+            SessionEvent::AnswerRefused { by, why, .. } => (format!("of {}", one_line(by, 60)), why.clone()),
+            SessionEvent::NetworkDecided { to, protocol, ruling, address, secrets } => {
+                let at = address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
+                let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
+                let head = format!("{protocol} {}{at}{with} → {}", one_line(&to.to_string(), 120), decided(ruling));
+                (head, self.reason(ruling))
             }
             SessionEvent::ToolStarted { tool_use_id } => (self.about(tool_use_id).to_owned(), String::new()),
             SessionEvent::AgentToolResult {
@@ -253,4 +279,20 @@ impl Timeline {
 /// `+12.345`: seconds since the first event.
 fn stamp(millis: u64) -> String {
     format!("+{}.{:03}", millis / 1000, millis % 1000)
+}
+/// A decision with the place of the rule that made it.
+fn decided(ruling: &Ruling) -> String {
+    let place = match (&ruling.file, ruling.line) {
+        (Some(file), Some(line)) => format!(", {file}:{line}"),
+        (Some(file), None) => format!(", {file}"),
+        (None, _) => String::new(),
+    };
+    format!("{} ({}: {}{})", ruling.verdict, ruling.layer, one_line(&ruling.rule, 120), one_line(&place, 200))
+}
+
+fn answered(result: ApprovalResult) -> &'static str {
+    match result {
+        ApprovalResult::Allow => "allowed",
+        ApprovalResult::Deny => "denied",
+    }
 }

@@ -1,10 +1,11 @@
 //! One sample of each event, and of each shape that one can have.
 
 use adj_domain::{
-    AgentDefinition, BlobHash, Blueprint, Content, CoreAgent, EventId, FailureKind, GateSpec, GateSubject, IdleReason,
-    ModelRef, PromptPart, PromptRecord, Purpose, Receipt, RequestResult, RunEvent, RunId, RunLimits, RunOutcome,
-    RunSpec, SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome, StopReason,
-    ToolSpec, Usage, Verdict, WorkspaceSpec,
+    AgentDefinition, ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Blueprint, Confinement, Content,
+    CoreAgent, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason, ModelRef, NetworkRequest,
+    PromptPart, PromptRecord, Purpose, Receipt, RequestResult, Ruling, RunEvent, RunId, RunLimits, RunOutcome, RunSpec,
+    SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome, StopReason,
+    Timestamp, ToolPermission, ToolSpec, Usage, Verdict, WorkspaceSpec,
 };
 use serde_json::json;
 
@@ -14,6 +15,19 @@ pub fn step(name: &str) -> StepId {
 
 fn event_id() -> EventId {
     "sevt_1".parse().unwrap()
+}
+
+fn moment() -> Timestamp {
+    "2026-01-02T03:04:05.678Z".parse().unwrap()
+}
+
+fn destination(is_full: bool) -> Destination {
+    Destination {
+        host: "example.org".to_owned(),
+        port: 443,
+        method: is_full.then(|| "GET".to_owned()),
+        path: is_full.then(|| "/a".to_owned()),
+    }
 }
 
 fn hash() -> BlobHash {
@@ -30,6 +44,20 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn usage() -> Usage {
     Usage { input_tokens: 1, output_tokens: 2, cache_read_tokens: 3, cache_write_tokens: 4, reasoning_tokens: 5 }
+}
+
+fn confinement() -> Confinement {
+    Confinement {
+        profile: Some("mine".to_owned()),
+        network: Some(NetworkRequest { hosts: vec!["example.org:8443".parse().unwrap()], ask: true }),
+        read: words(&["/opt/tool"]),
+        write: words(&["/srv/cache"]),
+        hidden: words(&["**/.env"]),
+        readonly: words(&["docs"]),
+        limits: [("memory".to_owned(), "1GiB".to_owned())].into(),
+        secrets: Some(words(&["token"])),
+        env: [("A".to_owned(), "b".to_owned())].into(),
+    }
 }
 
 fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -> SessionEvent {
@@ -49,10 +77,13 @@ fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -
                 max_output_tokens: 1,
                 max_steps: 2,
                 context_window_tokens: 3,
+                permissions: if is_full { [("bash".to_owned(), ToolPermission::AlwaysAsk)].into() } else { [].into() },
             },
             system: vec![PromptPart { name: "agent".to_owned(), version: "1".to_owned(), text: "Work.".to_owned() }],
             workspace,
             sandbox,
+            confinement: if is_full { confinement() } else { Confinement::default() },
+            approval: if is_full { ApprovalPolicy::Untrusted } else { ApprovalPolicy::Never },
             run: is_full.then(|| (run, step("a"))),
             title: is_full.then(|| "Title".to_owned()),
         }),
@@ -126,17 +157,47 @@ pub fn session_events() -> Vec<SessionEvent> {
             raw_input: Some("{".to_owned()),
             vendor_call_id: "call_2".to_owned(),
         },
+        PolicyDecided { tool_use_id: event_id(), ruling: Ruling::new(Verdict::Allow, "agent", "all") },
         PolicyDecided {
             tool_use_id: event_id(),
-            verdict: Verdict::Allow,
-            layer: "agent".to_owned(),
-            rule: "all".to_owned(),
+            ruling: Ruling {
+                file: Some("/etc/x.rules".to_owned()),
+                line: Some(7),
+                justification: Some("because".to_owned()),
+                ..Ruling::new(Verdict::Deny, "administrator", "none")
+            },
         },
-        PolicyDecided {
+        ApprovalRequested {
+            subject: ApprovalSubject::Tool { tool_use_id: event_id(), binding: hash() },
+            expires_at: moment(),
+            again: Some("changed".to_owned()),
+        },
+        ApprovalRequested {
+            subject: ApprovalSubject::Host { to: destination(false) },
+            expires_at: moment(),
+            again: None,
+        },
+        ToolConfirmed {
             tool_use_id: event_id(),
-            verdict: Verdict::Deny,
-            layer: "agent".to_owned(),
-            rule: "none".to_owned(),
+            result: ApprovalResult::Deny,
+            deny_message: Some("no".to_owned()),
+            by: "me".to_owned(),
+        },
+        ToolConfirmed {
+            tool_use_id: event_id(),
+            result: ApprovalResult::Allow,
+            deny_message: None,
+            by: "me".to_owned(),
+        },
+        HostConfirmed { approval_id: event_id(), result: ApprovalResult::Allow, by: "me".to_owned() },
+        ApprovalExpired { approval_id: event_id() },
+        AnswerRefused { approval_id: event_id(), by: "me".to_owned(), why: "late".to_owned() },
+        NetworkDecided {
+            to: destination(true),
+            protocol: "tls".to_owned(),
+            ruling: Ruling::new(Verdict::Allow, "call", "example.org"),
+            address: Some("192.0.2.1".to_owned()),
+            secrets: words(&["token"]),
         },
         ToolStarted { tool_use_id: event_id() },
         AgentToolResult {
@@ -167,6 +228,7 @@ pub fn session_events() -> Vec<SessionEvent> {
         idle(IdleReason::Refusal),
         idle(IdleReason::MaxTokens),
         idle(IdleReason::StepLimit),
+        idle(IdleReason::RequiresAction { event_ids: vec![event_id()] }),
         idle(IdleReason::OutputInvalid { errors: words(&["at /: wrong"]) }),
         Resumed,
     ]

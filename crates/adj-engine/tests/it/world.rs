@@ -1,8 +1,8 @@
 //! A folder to work in, a state folder, a store, and engines on them.
 
 use adj_domain::{
-    AgentDefinition, BlobHash, Content, Event, EventId, LogId, PendingInput, SandboxMode, Session, SessionEvent,
-    SessionId, WorkspaceSpec, event::Input,
+    AgentDefinition, ApprovalPolicy, BlobHash, Confinement, Content, Event, EventId, LogId, PendingInput, SandboxMode,
+    Session, SessionEvent, SessionId, WorkspaceSpec, event::Input,
 };
 use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd};
 use adj_gateway::{Gateway, RetryPolicy};
@@ -86,6 +86,8 @@ impl World {
             },
             workspace: WorkspaceSpec::Direct { path: self.work_dir().to_str().unwrap().to_owned() },
             sandbox: SandboxMode::WorkspaceWrite,
+            confinement: Confinement::default(),
+            approval: ApprovalPolicy::OnRequest,
             check: None,
             run: None,
             title: None,

@@ -8,7 +8,7 @@ use serde_json::json;
 fn request(world: &World) -> ModelRequest {
     let found = world.effects.iter().find_map(|effect| match effect {
         Effect::CallModel { request, .. } => Some((**request).clone()),
-        Effect::RunTool { .. } => None,
+        Effect::RunTool { .. } | Effect::Bind { .. } => None,
     });
     found.expect("a model is called")
 }

@@ -1,7 +1,7 @@
 //! Whatever happens in whatever order: the log stays legal, and its fold is the live state.
 
 use crate::world::{World, call, spec};
-use adj_domain::{AnswerBlock, FailureKind, Session, StopReason};
+use adj_domain::{AnswerBlock, ApprovalResult, FailureKind, Session, SessionEvent, StopReason};
 use adj_harness::{Effect, Input};
 use proptest::prelude::*;
 use serde_json::json;
@@ -15,6 +15,15 @@ enum Step {
     FinishTool(u8),
     Fail,
     Interrupt,
+    /// Calls of which some need a person.
+    Asks(u8),
+    Bind,
+    Allow,
+    Deny,
+    Answers,
+    /// The workspace changes.
+    Change,
+    Expire,
     /// The process dies: whatever is under way is forgotten, and a new holder folds the log.
     Crash,
 }
@@ -28,6 +37,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         any::<u8>().prop_map(Step::FinishTool),
         Just(Step::Fail),
         Just(Step::Interrupt),
+        (0u8..8).prop_map(Step::Asks),
+        Just(Step::Bind),
+        Just(Step::Allow),
+        Just(Step::Deny),
+        Just(Step::Answers),
+        Just(Step::Change),
+        Just(Step::Expire),
         Just(Step::Crash),
     ];
     prop::collection::vec(step, 0..60)
@@ -42,6 +58,19 @@ fn play(world: &mut World, step: &Step) {
         Step::Calls(count) if world.model_calls() > 0 => {
             let calls: Vec<AnswerBlock> = (0..*count).map(|n| call("bash", json!({"n": n}))).collect();
             world.answer(calls, StopReason::ToolUse);
+        }
+        Step::Asks(which) if world.model_calls() > 0 => {
+            let calls = (0..3).map(|n| call("bash", json!({"n": n, "ask": which & (1 << n) != 0}))).collect();
+            world.answer(calls, StopReason::ToolUse);
+        }
+        Step::Bind if world.effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })) => world.bind(),
+        Step::Allow => world.confirm(ApprovalResult::Allow),
+        Step::Deny => world.confirm(ApprovalResult::Deny),
+        Step::Answers => world.give(Input::Answers),
+        Step::Change => world.surroundings += 1,
+        Step::Expire => {
+            let approvals = world.session().approvals.iter().map(|open| open.id.clone()).collect();
+            world.give(Input::Expired { approvals });
         }
         Step::FinishTool(which) if tools > 0 => {
             let turned = usize::from(*which) % world.effects.len();
@@ -76,6 +105,15 @@ proptest! {
         }
         let folded = Session::replay(&world.session().id.clone(), world.events.clone()).unwrap().unwrap();
         prop_assert_eq!(&folded, world.session());
+        // What needs a person starts only after one allowed it, and once.
+        for (id, event) in &world.events {
+            let SessionEvent::AgentToolUse { input, .. } = event else { continue };
+            let starts = world.events.iter().filter(|(_, event)| matches!(event, SessionEvent::ToolStarted { tool_use_id } if tool_use_id == id));
+            let allowed = world.events.iter().filter(|(_, event)| matches!(event,
+                SessionEvent::ToolConfirmed { tool_use_id, result: ApprovalResult::Allow, .. } if tool_use_id == id));
+            let starts = starts.count();
+            prop_assert!(starts <= 1 && (input["ask"] != true || starts <= allowed.count()));
+        }
         // Each call that was started is started once, and each message is taken up once.
         let mut seen = std::collections::BTreeSet::new();
         for (id, _) in &world.events {

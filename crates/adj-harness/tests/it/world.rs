@@ -1,18 +1,22 @@
 //! A session with everything outside it played by hand.
 
 use adj_domain::{
-    AgentDefinition, AnswerBlock, Content, EventId, FailureKind, ModelAnswer, ModelFailure, PendingInput, PromptPart,
-    SandboxMode, Session, SessionEvent, SessionId, SessionSpec, StopReason, ToolOutcome, ToolSpec, Usage,
+    AgentDefinition, AnswerBlock, ApprovalPolicy, ApprovalResult, BlobHash, Confinement, Confirmation, Content,
+    EventId, FailureKind, ModelAnswer, ModelFailure, PendingInput, PromptPart, Ruling, SandboxMode, Session,
+    SessionEvent, SessionId, SessionSpec, StopReason, Timestamp, ToolOutcome, ToolRequest, ToolSpec, Usage, Verdict,
     WorkspaceSpec, event::Input as Queued,
 };
-use adj_harness::{Effect, Input, decide};
+use adj_harness::{Effect, Input, by_sandbox, decide};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 pub struct World {
     pub session: Option<Session>,
     pub events: Vec<(EventId, SessionEvent)>,
     pub pending: Vec<PendingInput>,
     pub effects: Vec<Effect>,
+    /// Stands for the workspace's tree and the policy.
+    pub surroundings: u32,
     messages: u32,
 }
 
@@ -32,10 +36,13 @@ pub fn spec() -> SessionSpec {
             max_output_tokens: 100,
             max_steps: 20,
             context_window_tokens: 100_000,
+            permissions: BTreeMap::new(),
         },
         system: vec![PromptPart { name: "agent".to_owned(), version: "1".to_owned(), text: "You work.".to_owned() }],
         workspace: WorkspaceSpec::Direct { path: "/tmp/x".to_owned() },
         sandbox: SandboxMode::WorkspaceWrite,
+        confinement: Confinement::default(),
+        approval: ApprovalPolicy::OnRequest,
         run: None,
         title: None,
     }
@@ -50,6 +57,7 @@ impl World {
             events: vec![("sevt_first".parse().unwrap(), created)],
             pending: Vec::new(),
             effects: Vec::new(),
+            surroundings: 0,
             messages: 0,
         }
     }
@@ -68,7 +76,12 @@ impl World {
     /// Gives one input to the loop, remembers what it decides, and checks what must hold after each step.
     pub fn give(&mut self, input: Input) {
         let before = self.session.take().unwrap();
-        let decision = decide(before.clone(), &self.pending, input);
+        let spec = before.spec.clone();
+        let judge = |call: &ToolRequest| match call.input["ask"] == true {
+            true => Ruling::new(Verdict::Ask, "call", "the test asks"),
+            false => by_sandbox(&spec, call),
+        };
+        let decision = decide(before.clone(), &self.pending, &judge, input);
         let mut replayed = before;
         for (id, event) in &decision.events {
             replayed.apply(id, event).expect("the loop decides only legal events");
@@ -126,6 +139,29 @@ impl World {
         let Effect::RunTool { id, .. } = self.effects.remove(place) else { unreachable!() };
         let outcome = ToolOutcome { text: text.to_owned(), exit_code: Some(0), ..ToolOutcome::default() };
         self.give(Input::ToolAnswered { call: id, outcome, full_output: None });
+    }
+
+    /// Answers the question for what a call is bound to.
+    pub fn bind(&mut self) {
+        let place = self.effects.iter().position(|effect| matches!(effect, Effect::Bind { .. })).expect("a call binds");
+        let Effect::Bind { call } = self.effects.remove(place) else { unreachable!() };
+        let binding = BlobHash::of(format!("{call} {}", self.surroundings).as_bytes());
+        self.give(Input::Bound { call, binding, expires_at: Timestamp::from_second(1_000).unwrap() });
+    }
+
+    /// Queues an answer to the oldest open question, as somebody who sees it would give it.
+    pub fn confirm(&mut self, result: ApprovalResult) {
+        let Some(open) = self.session().approvals.first().cloned() else { return };
+        self.messages += 1;
+        let id = EventId::derive(&["confirmation", &self.messages.to_string()]);
+        let answer = Confirmation {
+            approval_id: open.id.clone(),
+            binding: open.binding().cloned(),
+            result,
+            deny_message: None,
+            by: "somebody".to_owned(),
+        };
+        self.pending.push(PendingInput { id, input: Queued::Confirmation(answer) });
     }
 
     fn take_model_call(&mut self) -> EventId {

@@ -11,8 +11,8 @@ use crate::{
     words::one_line,
 };
 use adj_domain::{
-    AgentDefinition, Content, EventId, IdleReason, ModelRef, PendingInput, Session, SessionId, Status, WorkspaceSpec,
-    event::Input,
+    AgentDefinition, ApprovalPolicy, Confinement, Content, EventId, IdleReason, ModelRef, PendingInput, Session,
+    SessionId, Status, WorkspaceSpec, event::Input,
 };
 use adj_engine::{Engine, Interrupt, NewSession, ToolName, TurnEnd, default_agent, tool_specs};
 use anyhow::Context;
@@ -80,7 +80,10 @@ async fn left_off(engine: &Engine, session: &Session) -> Result<Option<String>> 
     let why = match reason {
         IdleReason::Interrupted => "You were interrupted.",
         IdleReason::RetriesExhausted | IdleReason::MaxTokens | IdleReason::StepLimit => "Your turn ended early.",
-        IdleReason::EndTurn | IdleReason::Refusal | IdleReason::OutputInvalid { .. } => return Ok(None),
+        IdleReason::EndTurn
+        | IdleReason::Refusal
+        | IdleReason::OutputInvalid { .. }
+        | IdleReason::RequiresAction { .. } => return Ok(None),
     };
     let waits = !engine.store().pending(&session.id.clone().into()).await?.is_empty();
     Ok((!waits).then(|| format!("{why} Go on from where you stopped.")))
@@ -99,6 +102,8 @@ async fn create(engine: &Engine, args: &ExecArgs, model: ModelRef) -> Result<Ses
         },
         workspace: WorkspaceSpec::Direct { path: folder },
         sandbox: args.sandbox,
+        confinement: Confinement::default(),
+        approval: ApprovalPolicy::Never,
         check: None,
         run: None,
         title,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A vendor's key: it has no `Serialize`, and prints as dots.
-#[derive(Clone, PartialEq, Eq)]
+/// A key or token: it has no `Serialize`, and prints as dots. Its memory is overwritten when it is dropped.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
 pub struct Secret(String);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
