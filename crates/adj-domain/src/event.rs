@@ -5,6 +5,7 @@ use crate::{
     approval::Confirmation,
     chain::ChainHash,
     content::Content,
+    grants::GrantEvent,
     id::{EventId, LogId},
     run_event::RunEvent,
     session_event::SessionEvent,
@@ -84,6 +85,10 @@ impl Event {
     }
 
     pub fn run_event(&self) -> Result<RunEvent, BodyError> {
+        self.parse()
+    }
+
+    pub fn grant_event(&self) -> Result<GrantEvent, BodyError> {
         self.parse()
     }
 

@@ -108,19 +108,24 @@ id!(
     EventId, "event id", "sevt_"
 );
 
-/// The name of a log in the journal: a session's or a run's id.
+/// The name of a log in the journal: a session's or a run's id, or `grants` for what people allowed to be remembered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum LogId {
     Session(SessionId),
     Run(RunId),
+    Grants,
 }
+
+/// The one log of its kind.
+const GRANTS: &str = "grants";
 
 impl LogId {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Session(id) => id.as_str(),
             Self::Run(id) => id.as_str(),
+            Self::Grants => GRANTS,
         }
     }
 }
@@ -152,6 +157,9 @@ impl From<RunId> for LogId {
 impl TryFrom<String> for LogId {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
+        if text == GRANTS {
+            return Ok(Self::Grants);
+        }
         if text.starts_with("run_") { text.parse().map(Self::Run) } else { text.parse().map(Self::Session) }
     }
 }

@@ -9,6 +9,7 @@ pub mod blueprint;
 pub mod chain;
 pub mod content;
 pub mod event;
+pub mod grants;
 pub mod id;
 pub mod model;
 pub mod network;
@@ -26,6 +27,7 @@ pub use blueprint::{Blueprint, BlueprintError, Specialist};
 pub use chain::{ChainBreak, ChainHash, ChainVerifier};
 pub use content::{Content, Item};
 pub use event::{Event, EventBody, NewEvent, PendingInput, Seq};
+pub use grants::{GrantEvent, Grants};
 pub use id::{BlobHash, EventId, IdError, LogId, RunId, SessionId, StepId};
 pub use model::{
     AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, StopReason, ToolSpec,

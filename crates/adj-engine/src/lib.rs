@@ -12,6 +12,7 @@ mod toolchains;
 
 mod answers;
 mod context;
+mod grants;
 mod live;
 
 pub use adj_tools::{ToolName, specs as tool_specs};

@@ -135,11 +135,12 @@ pub struct LogMeta {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Whether a log is a session's or a run's.
+/// What a log is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogKind {
     Session,
     Run,
+    Grants,
 }
 
 impl LogKind {
@@ -147,6 +148,7 @@ impl LogKind {
         match log {
             LogId::Session(_) => Self::Session,
             LogId::Run(_) => Self::Run,
+            LogId::Grants => Self::Grants,
         }
     }
 }

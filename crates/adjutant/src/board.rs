@@ -57,6 +57,7 @@ impl Board {
                 Ok(body) => self.session(session, event, &body),
                 Err(_) => Vec::new(),
             },
+            LogId::Grants => Vec::new(),
             LogId::Run(_) => match event.run_event() {
                 Ok(body) => self.run(event, &body),
                 Err(_) => Vec::new(),

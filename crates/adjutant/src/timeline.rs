@@ -5,8 +5,8 @@ use crate::{
     words::{count, duration, harmless, one_line, short, thousands},
 };
 use adj_domain::{
-    ApprovalResult, ApprovalSubject, BlobHash, Content, Event, EventId, LogId, RequestResult, Ruling, RunEvent,
-    SessionEvent, StepOutcome, event::BodyError,
+    ApprovalResult, ApprovalSubject, BlobHash, Content, Event, EventId, GrantEvent, LogId, RequestResult, Ruling,
+    RunEvent, SessionEvent, StepOutcome, event::BodyError,
 };
 use std::collections::BTreeMap;
 
@@ -53,8 +53,10 @@ impl Timeline {
                 self.session(&body)
             }
             LogId::Run(_) => self.run(&event.run_event()?),
+            LogId::Grants => grant(&event.grant_event()?),
         };
-        let name = self.names.get(&event.log).map_or("run", String::as_str);
+        let kind = if event.log == LogId::Grants { "grants" } else { "run" };
+        let name = self.names.get(&event.log).map_or(kind, String::as_str);
         let mut text =
             format!("{:>10}  {:<12} {:<28} {head}", stamp(since), one_line(name, 12), one_line(&event.kind, 28));
         text.truncate(text.trim_end().len());
@@ -280,6 +282,15 @@ impl Timeline {
 fn stamp(millis: u64) -> String {
     format!("+{}.{:03}", millis / 1000, millis % 1000)
 }
+fn grant(event: &GrantEvent) -> (String, String) {
+    match event {
+        GrantEvent::Given { grant } => {
+            (format!("{}, until {}, by {}", grant.subject, grant.until, one_line(&grant.by, 60)), String::new())
+        }
+        GrantEvent::Revoked { grant_id, by } => (format!("{grant_id}, by {}", one_line(by, 60)), String::new()),
+    }
+}
+
 /// A decision with the place of the rule that made it.
 fn decided(ruling: &Ruling) -> String {
     let place = match (&ruling.file, ruling.line) {

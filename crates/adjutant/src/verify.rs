@@ -124,6 +124,7 @@ impl Walk {
                     }
                 }
             }
+            LogId::Grants => event.grant_event().map(|_| ()).map_err(|error| words(&error)),
             LogId::Run(id) => {
                 let body = event.run_event().map_err(|error| words(&error))?;
                 if let RunEvent::GateFinished { receipt, .. } = &body {

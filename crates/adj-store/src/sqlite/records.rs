@@ -43,6 +43,7 @@ fn kind_name(kind: LogKind) -> &'static str {
     match kind {
         LogKind::Session => "session",
         LogKind::Run => "run",
+        LogKind::Grants => "grants",
     }
 }
 
