@@ -84,7 +84,6 @@ pub enum WorkspaceSpec {
 
 /// Which hosts a session asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NetworkRequest {
     #[serde(default)]
     pub hosts: Vec<HostRule>,
@@ -95,7 +94,7 @@ pub struct NetworkRequest {
 
 /// What a session asks for beside its mode. Policy narrows it when the sandbox is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Confinement {
     /// The profile that the rest came from, for people.
     #[serde(skip_serializing_if = "Option::is_none")]

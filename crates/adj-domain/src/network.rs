@@ -94,7 +94,6 @@ impl FromStr for HostPattern {
 
 /// What one entry of an allow list permits. As text `HOST`, `HOST:PORT` or `HOST:PORT,PORT`; without a port 443 and 80.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct HostRule {
     pub host: HostPattern,
     #[serde(default = "web_ports")]

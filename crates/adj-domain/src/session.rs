@@ -7,6 +7,7 @@ use crate::{
     event::Seq,
     id::{BlobHash, EventId, SessionId},
     model::{Purpose, StopReason, Usage},
+    network::Destination,
     permission::Verdict,
     session_event::{IdleReason, RequestResult, SessionEvent},
 };
@@ -74,6 +75,8 @@ pub struct Session {
     pub calls: Vec<ToolCall>,
     /// Questions to people that have no answer yet.
     pub approvals: Vec<Approval>,
+    /// Hosts that people have allowed to this session.
+    pub allowed_hosts: Vec<Destination>,
     pub interrupted: bool,
     pub output_schema: Option<Value>,
     pub output_rejections: u32,
@@ -111,6 +114,7 @@ impl Session {
             request: None,
             calls: Vec::new(),
             approvals: Vec::new(),
+            allowed_hosts: Vec::new(),
             interrupted: false,
             output_schema: None,
             output_rejections: 0,
@@ -354,7 +358,15 @@ impl Session {
                     ApprovalResult::Deny => ToolState::Decided(Verdict::Deny),
                 };
             }
-            SessionEvent::HostConfirmed { approval_id, .. } | SessionEvent::ApprovalExpired { approval_id } => {
+            SessionEvent::HostConfirmed { approval_id, result, .. } => match self.close_approval(approval_id) {
+                Some(Approval { subject: ApprovalSubject::Host { to }, .. }) => {
+                    if *result == ApprovalResult::Allow {
+                        self.allowed_hosts.push(to);
+                    }
+                }
+                _ => return refuse("nobody was asked about such a host"),
+            },
+            SessionEvent::ApprovalExpired { approval_id } => {
                 if self.close_approval(approval_id).is_none() {
                     return refuse("no such approval is open");
                 }

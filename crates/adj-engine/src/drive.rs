@@ -2,19 +2,23 @@
 
 use crate::{
     answers::{binding, expired, has_work},
+    door::{Door, News},
     engine::{Engine, EngineError},
+    guard::Guard,
     live::{Interrupt, Live},
     order::{Call, Order},
+    toolbox::Toolbox,
 };
 use adj_domain::{
-    BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure, ModelRequest, Session, SessionId, Status,
-    Timestamp, ToolOutcome, ToolRequest, Usage, event::EventBody,
+    ApprovalResult, BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure, ModelRequest, Session,
+    SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage, event::EventBody,
 };
+use adj_egress::Protocol;
 use adj_gateway::CancellationToken;
-use adj_harness::{Effect, Input, by_sandbox, decide};
+use adj_harness::{Effect, Input, decide};
 use adj_store::{ClaimError, Fence};
-use std::sync::Arc;
-use tokio::task::JoinSet;
+use std::{collections::HashMap, sync::Arc};
+use tokio::{sync::oneshot, task::JoinSet};
 
 /// How a session came to rest.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +80,12 @@ async fn work_claimed(
     if session.is_idle() && interrupt.is_asked() {
         return Ok(session);
     }
+    let toolbox = engine.toolbox(&session).await;
+    let guard = engine.guard(&session).await?;
+    let mut news = toolbox.door.news.lock().await;
+    let _open = Opening::new(&toolbox.door, &guard, &session);
+    // Questions about hosts, and who waits for the answers.
+    let mut asked = Asked::default();
     let mut input = first_input(&session);
     let mut running: JoinSet<Result<Done, EngineError>> = JoinSet::new();
     let mut order = Order::default();
@@ -83,11 +93,12 @@ async fn work_claimed(
     loop {
         let pending = engine.store().pending(&log).await?;
         let head = session.head;
-        let spec = session.spec.clone();
-        let judge = |call: &ToolRequest| by_sandbox(&spec, call);
+        guard.refresh(engine).await?;
+        let judge = |call: &ToolRequest| guard.tool(call);
         let decision = decide(session, &pending, &judge, input);
         session = decision.session;
         if !decision.events.is_empty() {
+            asked.tell(&decision.events);
             let events = decision.events.into_iter().map(|(id, event)| event.into_new(id)).collect();
             engine.append(fence, head, events, decision.takes).await?;
         }
@@ -98,14 +109,14 @@ async fn work_claimed(
                     running.spawn(async move { Ok(call_model(&engine, session, id, *request).await) });
                 }
                 Effect::Bind { call } => {
-                    let (engine, session) = (engine.clone(), session.clone());
-                    running.spawn(async move { bind(&engine, &session, call).await });
+                    let (engine, guard, session) = (engine.clone(), Arc::clone(&guard), session.clone());
+                    running.spawn(async move { bind(&engine, &guard, &session, call).await });
                 }
                 Effect::RunTool { id, request, started_before } => order.push(Call { id, request, started_before }),
             }
         }
         while let Some(call) = order.next() {
-            start_call(engine, &session, call, &mut running).await;
+            start_call(engine, &toolbox, &guard, call, &mut running);
         }
         if session.is_idle() {
             let pending = engine.store().pending(&log).await?;
@@ -129,8 +140,9 @@ async fn work_claimed(
                 }
                 Done::Bound { call, binding, expires_at } => Input::Bound { call, binding, expires_at },
             },
-            news = engine.news(&session), if !session.approvals.is_empty() => {
-                news?;
+            Some(news) = news.recv() => asked.input(&session, news),
+            answers = engine.news(&session), if !session.approvals.is_empty() => {
+                answers?;
                 match expired(&session, Timestamp::now()) {
                     over if over.is_empty() => Input::Answers,
                     approvals => Input::Expired { approvals },
@@ -152,10 +164,76 @@ fn first_input(session: &Session) -> Input {
     }
 }
 
-async fn bind(engine: &Engine, session: &Session, call: EventId) -> Result<Done, EngineError> {
-    let binding = binding(&engine.0, session, &call, "").await?;
-    let expires_at = Timestamp::now() + std::time::Duration::from_secs(600);
-    Ok(Done::Bound { call, binding, expires_at })
+async fn bind(engine: &Engine, guard: &Guard, session: &Session, call: EventId) -> Result<Done, EngineError> {
+    let binding = binding(&engine.0, session, &call, &guard.hash).await?;
+    Ok(Done::Bound { call, binding, expires_at: guard.expiry() })
+}
+
+fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::HttpConnect => "connect",
+        Protocol::Http => "http",
+        Protocol::Socks5 => "socks5",
+        Protocol::Tls => "tls",
+    }
+}
+
+/// Lets a session reach the network while its turn is at work.
+struct Opening<'a>(&'a Door);
+
+impl<'a> Opening<'a> {
+    fn new(door: &'a Door, guard: &Arc<Guard>, session: &Session) -> Self {
+        let allowed = session.allowed_hosts.iter().map(|to| (to.host.clone(), to.port));
+        door.open(Arc::clone(guard), allowed);
+        Self(door)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Questions about hosts that commands wait for.
+#[derive(Default)]
+struct Asked(HashMap<EventId, oneshot::Sender<bool>>);
+
+impl Asked {
+    fn input(&mut self, session: &Session, news: News) -> Input {
+        match news {
+            News::Decided(decided) => Input::Network {
+                to: decided.to,
+                protocol: protocol(decided.protocol).to_owned(),
+                ruling: decided.ruling,
+                address: decided.addresses.first().map(ToString::to_string),
+                secrets: decided.used_secrets,
+            },
+            News::Asked { to, expires_at, reply } => {
+                let parts = [session.id.as_str(), "host", &to.to_string(), &session.head.to_string()];
+                let asked = EventId::derive(&parts);
+                self.0.insert(asked.clone(), reply);
+                Input::HostAsked { asked, to, expires_at }
+            }
+        }
+    }
+
+    /// Lets those go on whose question is answered.
+    fn tell(&mut self, events: &[(EventId, SessionEvent)]) {
+        for (_, event) in events {
+            let (id, is_allowed) = match event {
+                SessionEvent::HostConfirmed { approval_id, result, .. } => {
+                    (approval_id, *result == ApprovalResult::Allow)
+                }
+                SessionEvent::ApprovalExpired { approval_id } => (approval_id, false),
+                _ => continue,
+            };
+            if let Some(reply) = self.0.remove(id) {
+                // A command that waits no longer is fine.
+                let _ = reply.send(is_allowed);
+            }
+        }
+    }
 }
 
 impl TurnEnd {
@@ -176,13 +254,18 @@ impl TurnEnd {
     }
 }
 
-async fn start_call(engine: &Engine, session: &Session, call: Call, running: &mut JoinSet<Result<Done, EngineError>>) {
+fn start_call(
+    engine: &Engine,
+    toolbox: &Arc<Toolbox>,
+    guard: &Arc<Guard>,
+    call: Call,
+    running: &mut JoinSet<Result<Done, EngineError>>,
+) {
     let Call { id, request, started_before } = call;
-    let toolbox = engine.toolbox(session).await;
-    let engine = engine.clone();
+    let (engine, toolbox, guard) = (engine.clone(), Arc::clone(toolbox), Arc::clone(guard));
     running.spawn(async move {
         // Without its sandbox nothing may run: that is for people, not for the model.
-        let mut outcome = toolbox.call(&engine.0, &id, &request, started_before).await?;
+        let mut outcome = toolbox.call(&engine.0, &guard, &id, &request, started_before).await?;
         let full = match outcome.full.take() {
             Some(full) => Some(engine.store().put_blob(full.as_bytes()).await?),
             None => None,

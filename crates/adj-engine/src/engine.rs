@@ -4,6 +4,7 @@ use crate::{
     answers::AnswerError,
     context,
     drive::{self, TurnEnd},
+    guard::GuardError,
     live::{Interrupt, Live},
     toolbox::{Toolbox, ToolboxError},
 };
@@ -15,8 +16,10 @@ use adj_domain::{
 };
 use adj_gateway::ModelCaller;
 use adj_harness::{EnvironmentFacts, assemble};
+use adj_policy::Policy;
 use adj_sandbox::Launcher;
 use adj_store::{AppendError, Batch, ClaimError, Expect, LogMeta, NodeId, Store, StoreError};
+use adj_vault::Vault;
 use adj_workspace::{
     Layout, OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError, Workspaces,
 };
@@ -54,6 +57,8 @@ pub enum EngineError {
     Prepare(#[from] PrepareError),
     #[error("cannot prepare the sandbox")]
     Toolbox(#[from] ToolboxError),
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     #[error("cannot look at the workspace that an approval is to be bound to")]
     Bind { source: std::io::Error },
     #[error(transparent)]
@@ -69,6 +74,9 @@ pub struct Parts {
     pub layout: Layout,
     /// The folder for workspaces, supervisors and their spools.
     pub state: PathBuf,
+    /// What the administrator and the organisation allow.
+    pub policy: Policy,
+    pub vault: Mutex<Vault>,
     /// The user's home, for the toolchains in it.
     pub home: Option<PathBuf>,
     pub node: NodeId,
@@ -236,7 +244,7 @@ impl Engine {
     }
 
     /// Where the workspace is for the agent, and a folder on the host that shows the tree it starts from.
-    async fn places(&self, workspace: &WorkspaceSpec) -> Result<(PathBuf, PathBuf), EngineError> {
+    pub(crate) async fn places(&self, workspace: &WorkspaceSpec) -> Result<(PathBuf, PathBuf), EngineError> {
         match workspace {
             WorkspaceSpec::Direct { path } => Ok((PathBuf::from(path), PathBuf::from(path))),
             WorkspaceSpec::Private { repository, commit, name } => {

@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, EngineError};
 use adj_domain::{EventBody, EventId, Grant, GrantEvent, Grants, LogId, NewEvent};
-use adj_store::{ClaimError, LogMeta};
+use adj_store::{ClaimError, LogMeta, StoreError};
 use std::time::Duration;
 
 /// How often a log that another process is writing to is asked for again, every 20 ms.
@@ -19,7 +19,11 @@ impl Engine {
     /// Brings an earlier look up to date.
     pub(crate) async fn follow_grants(&self, grants: &mut Grants) -> Result<(), EngineError> {
         loop {
-            let page = self.store().read(&LogId::Grants, grants.head, 1_000).await?;
+            let page = match self.store().read(&LogId::Grants, grants.head, 1_000).await {
+                // Nobody has given any yet.
+                Err(StoreError::UnknownLog { .. }) => return Ok(()),
+                page => page?,
+            };
             if page.is_empty() {
                 return Ok(());
             }

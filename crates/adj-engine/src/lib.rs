@@ -5,8 +5,12 @@
 
 mod engine;
 
+mod confinement;
+mod door;
 mod drive;
+mod guard;
 mod order;
+mod secrets;
 mod toolbox;
 mod toolchains;
 
@@ -17,8 +21,10 @@ mod live;
 
 pub use adj_tools::{ToolName, specs as tool_specs};
 pub use answers::{Answer, AnswerError};
+pub use confinement::ConfinementError;
 pub use context::gather;
 pub use drive::TurnEnd;
 pub use engine::{Engine, EngineError, NewSession, Parts, default_agent};
+pub use guard::GuardError;
 pub use live::{Interrupt, Live};
 pub use toolchains::work_plan;

@@ -1,11 +1,15 @@
 //! The tools of one session: a supervised worker inside the session's sandbox, started with the first call.
 
 use crate::{
+    confinement::{self, ConfinementError},
+    door::Door,
     engine::{Inner, Parts},
-    toolchains::work_plan,
+    guard::Guard,
+    secrets,
 };
-use adj_domain::{EventId, SandboxMode, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
-use adj_sandbox::{CallError, Finding, Mount, OpenError, StopError, Supervisor};
+use adj_domain::{EventId, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
+use adj_egress::{CertificateAuthority, CertificateError, Credential, Egress, EgressLimits, Settings, SystemResolver};
+use adj_sandbox::{CallError, Finding, ListenerError, Listeners, Mount, NetworkPlan, OpenError, StopError, Supervisor};
 use adj_workspace::{OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError};
 use std::{
     fs::DirBuilder,
@@ -13,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 /// Why a tool could not be called.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,14 @@ pub enum ToolboxError {
     Commit(#[from] ParseObjectIdError),
     #[error("a stored name is not one")]
     Name(#[from] ParseNameError),
+    #[error("cannot plan the sandbox")]
+    Confinement(#[from] ConfinementError),
+    #[error("cannot read the vault")]
+    Vault(#[from] adj_vault::VaultError),
+    #[error("cannot make the certificates of the sandbox's door to the network")]
+    Certificate(#[from] CertificateError),
+    #[error("cannot open the sandbox's door to the network")]
+    Listener(#[from] ListenerError),
     #[error("the sandbox is not available")]
     Open(#[from] OpenError),
     #[error("the sandbox could not be stopped")]
@@ -49,19 +61,39 @@ const MOST_CHANGED_BYTES: usize = 128 * 1024;
 
 pub(crate) struct Toolbox {
     dir: PathBuf,
+    trust: PathBuf,
+    session: SessionId,
     workspace: WorkspaceSpec,
-    sandbox: SandboxMode,
+    pub(crate) door: Arc<Door>,
     open: Mutex<Option<Arc<Opened>>>,
 }
 
 struct Opened {
     supervisor: Supervisor,
     root: PathBuf,
+    /// The policy that the sandbox was made under; under another one it is made anew.
+    policy: String,
+    door: Option<JoinHandle<()>>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(door) = &self.door {
+            door.abort();
+        }
+    }
 }
 
 impl Toolbox {
     pub(crate) fn new(parts: &Parts, id: &SessionId, spec: &SessionSpec) -> Self {
-        Self { dir: dir(parts, id), workspace: spec.workspace.clone(), sandbox: spec.sandbox, open: Mutex::default() }
+        Self {
+            dir: dir(parts, id),
+            trust: parts.state.join("trust").join(format!("{id}.pem")),
+            session: id.clone(),
+            workspace: spec.workspace.clone(),
+            door: Arc::new(Door::new()),
+            open: Mutex::default(),
+        }
     }
 
     /// Makes a call happen once, or finds out what became of it if it was `started_before`, by a process or in a
@@ -69,6 +101,7 @@ impl Toolbox {
     pub(crate) async fn call(
         &self,
         engine: &Inner,
+        guard: &Guard,
         id: &EventId,
         request: &ToolRequest,
         started_before: bool,
@@ -85,7 +118,7 @@ impl Toolbox {
                 id.to_string()
             };
             attempts += 1;
-            match self.call_as(engine, &effect, request).await {
+            match self.call_as(engine, guard, &effect, request).await {
                 // It died while we waited: what it has written down tells what became of the call.
                 Err(ToolboxError::Call(CallError::SupervisorGone { .. })) if attempts < ATTEMPTS => look_first = true,
                 called => return called,
@@ -106,8 +139,14 @@ impl Toolbox {
         })
     }
 
-    async fn call_as(&self, engine: &Inner, effect: &str, request: &ToolRequest) -> Result<ToolOutcome, ToolboxError> {
-        let opened = self.opened(engine).await?;
+    async fn call_as(
+        &self,
+        engine: &Inner,
+        guard: &Guard,
+        effect: &str,
+        request: &ToolRequest,
+    ) -> Result<ToolOutcome, ToolboxError> {
+        let opened = self.opened(engine, guard).await?;
         let frame = adj_tools::WorkerRequest::new(request.clone(), opened.root.clone());
         let frame = serde_json::to_vec(&frame).expect("a request is JSON with string keys");
         match opened.supervisor.call(effect, frame).await {
@@ -129,16 +168,26 @@ impl Toolbox {
         }
     }
 
-    async fn opened(&self, engine: &Inner) -> Result<Arc<Opened>, ToolboxError> {
+    async fn opened(&self, engine: &Inner, guard: &Guard) -> Result<Arc<Opened>, ToolboxError> {
         let mut open = self.open.lock().await;
         match open.as_ref() {
-            Some(opened) => Ok(Arc::clone(opened)),
-            None => Ok(Arc::clone(open.insert(Arc::new(self.start(engine).await?)))),
+            Some(opened) if opened.policy == guard.hash => Ok(Arc::clone(opened)),
+            _ => Ok(Arc::clone(open.insert(Arc::new(self.start(engine, guard).await?)))),
         }
     }
 
-    async fn start(&self, engine: &Inner) -> Result<Opened, ToolboxError> {
-        let mut plan = work_plan(self.sandbox, engine.parts.home.as_deref());
+    async fn start(&self, engine: &Inner, guard: &Guard) -> Result<Opened, ToolboxError> {
+        let mut plan = confinement::plan(guard, engine.parts.home.as_deref(), &self.trust)?;
+        let mut through = None;
+        if plan.network != NetworkPlan::Off {
+            let mut vault = engine.parts.vault.lock().await;
+            vault.reload()?;
+            let secrets = secrets::choose(&vault, guard, self.session.as_str());
+            plan.env.extend(secrets.environment);
+            let authority = CertificateAuthority::generate()?;
+            write_in_place(&self.trust, &authority.trust_bundle(""))?;
+            through = Some((secrets.credentials, authority));
+        }
         match &self.workspace {
             WorkspaceSpec::Direct { path } => {
                 let path = PathBuf::from(path);
@@ -166,17 +215,74 @@ impl Toolbox {
             }
             opened => opened?,
         };
-        Ok(Opened { supervisor, root })
+        let door = match through {
+            Some((credentials, authority)) => {
+                let listeners = supervisor.listeners().await?;
+                Some(tokio::spawn(keep_open(listeners, Arc::clone(&self.door), credentials, authority)))
+            }
+            None => None,
+        };
+        Ok(Opened { supervisor, root, policy: guard.hash.clone(), door })
     }
 
     pub(crate) async fn close(&self) -> Result<(), ToolboxError> {
-        Ok(adj_sandbox::stop(&self.dir).await?)
+        adj_sandbox::stop(&self.dir).await?;
+        // Nothing trusts it any more.
+        let _ = std::fs::remove_file(&self.trust);
+        Ok(())
     }
 
     /// Ends a sandbox that an earlier process opened.
     pub(crate) async fn close_left_over(parts: &Parts, id: &SessionId) -> Result<(), ToolboxError> {
         Ok(adj_sandbox::stop(&dir(parts, id)).await?)
     }
+}
+
+/// Serves the door of each sandbox in turn: one takes the place of another that died.
+async fn keep_open(
+    mut listeners: Listeners,
+    door: Arc<Door>,
+    credentials: Vec<Credential>,
+    authority: CertificateAuthority,
+) {
+    let mut serving = None;
+    loop {
+        match listeners.next().await {
+            Ok(Some(listener)) => {
+                let recorder = Arc::clone(&door);
+                let settings = Settings {
+                    judge: Arc::clone(&door) as Arc<dyn adj_egress::Judge>,
+                    credentials: credentials.clone(),
+                    resolver: Arc::new(SystemResolver),
+                    limits: EgressLimits::default(),
+                    on_decision: Arc::new(move |decided| recorder.record(decided)),
+                    authority: authority.clone(),
+                    extra_roots: String::new(),
+                };
+                match Egress::start(listener, settings) {
+                    Ok(egress) => serving = Some(egress),
+                    Err(error) => tracing::warn!(%error, "a sandbox has no way to the network"),
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!(%error, "no more sandboxes to open a door for");
+                break;
+            }
+        }
+    }
+    drop(serving);
+}
+
+/// Writes into the same file, which a living sandbox shows.
+fn write_in_place(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let parent = path.parent().expect("the file lies below the state folder");
+    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o644);
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// What became of a call.

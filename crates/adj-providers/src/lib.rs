@@ -16,11 +16,11 @@ pub mod sse;
 pub mod wire;
 
 pub use accumulator::Accumulator;
+pub use adj_domain::{Secret, SecretError};
 pub use decoder::{Dialect, StreamDecoder};
 pub use error::ProviderError;
 pub use event::{EventStream, ModelEvent, Provider};
 pub use http::{HttpProvider, Timeouts};
 pub use scripted::{Playbook, PlaybookError, Scripted};
-pub use adj_domain::{Secret, SecretError};
 pub use settings::{Settings, SettingsError, VendorSettings, WireKind};
 pub use wire::{anthropic, chat, openai};

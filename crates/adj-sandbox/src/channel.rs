@@ -44,7 +44,7 @@ impl WorkerChannel {
                     return Some(Frame::Request { call: packet.number, body: packet.body });
                 }
                 Kind::Cancel => return Some(Frame::Cancel { call: packet.number }),
-                Kind::Stop | Kind::Reply | Kind::Failed | Kind::Done => {}
+                Kind::Stop | Kind::Reply | Kind::Failed | Kind::Done | Kind::Listeners => {}
             }
         }
     }

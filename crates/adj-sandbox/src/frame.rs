@@ -1,12 +1,15 @@
 //! Frames of bounded length between a caller, a supervisor and its worker, and a non-blocking connection that carries them.
 
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+
+use crate::wire::send_with;
 
 /// The longest request or reply.
 pub(crate) const MAX_BODY_BYTES: usize = 64 << 20;
 
-const HEADER_BYTES: usize = 13;
+pub(crate) const HEADER_BYTES: usize = 13;
 
 /// What a frame is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +25,13 @@ pub(crate) enum Kind {
     Failed = 5,
     /// What was asked for has been done.
     Done = 6,
+    /// Asks for the listener of the proxy: each answer is a `Done` with it beside, one now and one for every later sandbox.
+    Listeners = 7,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Call, Kind::Cancel, Kind::Stop, Kind::Reply, Kind::Failed, Kind::Done]
+        [Kind::Call, Kind::Cancel, Kind::Stop, Kind::Reply, Kind::Failed, Kind::Done, Kind::Listeners]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -57,13 +62,13 @@ impl Packet {
 }
 
 /// A frame's first bytes, once they are understood.
-struct Header {
-    length: usize,
-    kind: Kind,
-    number: u64,
+pub(crate) struct Header {
+    pub length: usize,
+    pub kind: Kind,
+    pub number: u64,
 }
 
-fn parse_header(bytes: [u8; HEADER_BYTES]) -> io::Result<Header> {
+pub(crate) fn parse_header(bytes: [u8; HEADER_BYTES]) -> io::Result<Header> {
     let [l0, l1, l2, l3, kind, number @ ..] = bytes;
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
     // An effect's name travels in front of the longest body.
@@ -138,6 +143,16 @@ impl Connection {
         self.outgoing.extend_from_slice(&packet.header());
         self.outgoing.extend_from_slice(&packet.body);
         self.flush()
+    }
+
+    /// Sends a frame with a descriptor beside it, which only works when nothing waits to be sent before it.
+    pub(crate) fn send_with(&mut self, packet: &Packet, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        if self.backlog() > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut bytes = packet.header().to_vec();
+        bytes.extend_from_slice(&packet.body);
+        send_with(&self.socket, &bytes, descriptor)
     }
 
     /// Sends what can be sent.

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,14 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use crate::error::SetupError;
 use crate::output::Kept;
 use crate::plan::{Plan, PlanError};
-use crate::wire::{HELPER_WORD, Job, Report, memory_file, report_length, send_job};
+use crate::wire::{HELPER_WORD, Job, Report, memory_file, receive_report_async, send_job};
 
 /// How long a helper may need beyond the command's own time before it counts as lost.
 const HELPER_GRACE: Duration = Duration::from_secs(30);
@@ -145,6 +146,18 @@ impl Launcher {
     ///
     /// It dies with this process, and when the returned future is dropped: the helper sees its socket close.
     pub async fn run(&self, plan: &Plan, command: &Command) -> Result<Finished, RunError> {
+        // Without anybody behind it the door is closed again, and connections are refused.
+        self.run_with_listener(plan, command, drop).await
+    }
+
+    /// The same for a plan with [`NetworkPlan::Proxy`](crate::NetworkPlan::Proxy): before the command starts, the listener that it
+    /// can reach is handed to `on_listener`. It is non-blocking, and the last thing left of the sandbox's network.
+    pub async fn run_with_listener(
+        &self,
+        plan: &Plan,
+        command: &Command,
+        on_listener: impl FnOnce(TcpListener) + Send,
+    ) -> Result<Finished, RunError> {
         plan.check()?;
         if command.argv.is_empty() {
             return Err(RunError::NoCommand);
@@ -170,22 +183,30 @@ impl Launcher {
         let mut is_over_limit = false;
         let deadline = tokio::time::sleep(timeout.saturating_add(HELPER_GRACE));
         tokio::pin!(deadline);
-        let report = {
-            let (mut from_helper, mut to_helper) = helper.socket.split();
-            let report = read_report_async(&mut from_helper);
+        let mut on_listener = Some(on_listener);
+        let report: io::Result<Report> = {
+            let report = receive_report_async(&helper.socket);
             tokio::pin!(report);
             loop {
                 // Above the limit nothing is read any more, so the pipes fill up and hold the command until it is dead.
                 tokio::select! {
-                    report = &mut report => break report,
+                    received = &mut report => match received {
+                        Ok((Report::Listener, Some(listener))) => {
+                            if let Some(take) = on_listener.take() {
+                                take(TcpListener::from(listener));
+                            }
+                            report.set(receive_report_async(&helper.socket));
+                        }
+                        received => break received.map(|(report, _)| report),
+                    },
                     () = &mut deadline => return Err(RunError::HelperLost),
                     () = stdout.read(), if !is_over_limit => {}
                     () = stderr.read(), if !is_over_limit => {}
                 }
                 if !is_over_limit && stdout.kept.total() + stderr.kept.total() > plan.limits.output_bytes {
                     is_over_limit = true;
-                    // A helper that is gone already needs no word.
-                    let _ = to_helper.write_all(b"K").await;
+                    // A helper that is gone already needs no word, and the only one ever sent finds room.
+                    let _ = helper.socket.try_write(b"K");
                 }
             }
         };
@@ -208,18 +229,9 @@ impl Launcher {
                 program: command.argv[0].clone().into(),
                 source: io::Error::from_raw_os_error(errno),
             }),
-            Report::Ready | Report::Busy => Err(RunError::HelperLost),
+            Report::Listener | Report::Ready | Report::Busy => Err(RunError::HelperLost),
         }
     }
-}
-
-/// Reads one report without blocking the runtime.
-pub(crate) async fn read_report_async(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Report> {
-    let mut length = [0u8; 4];
-    from.read_exact(&mut length).await?;
-    let mut body = vec![0u8; report_length(length)?];
-    from.read_exact(&mut body).await?;
-    Ok(serde_json::from_slice(&body)?)
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

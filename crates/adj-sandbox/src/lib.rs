@@ -4,6 +4,8 @@
 //! Start at [`Launcher`]: [`Launcher::run`] for one command, [`Launcher::open`] for a supervisor that outlives its caller.
 //! Everything below `helper` runs in processes of our own binary that were started again as `… __sandbox`.
 
+mod network;
+mod pattern;
 mod plan;
 
 mod error;
@@ -25,7 +27,11 @@ pub use channel::{Frame, WorkerChannel};
 pub use error::{Layer, SetupError};
 pub use helper::dispatch_helper;
 pub use launch::{Command, Exit, Finished, Launcher, RunError};
-pub use plan::{Bind, HOME, Limits, Mode, Mount, PROTECTED, ParseModeError, Plan, PlanError, base_environment};
+pub use network::{NetworkPlan, PROXY_PORT, proxy_environment};
+pub use pattern::{PathPattern, PatternError};
+pub use plan::{
+    Bind, GUARDED, HOME, Limits, Mode, Mount, PROTECTED, ParseModeError, Plan, PlanError, base_environment,
+};
 pub use probe::{Capabilities, landlock_abi};
 pub use spool::{Failure, Finding, find};
-pub use supervisor::{CallError, OpenError, StopError, Supervisor, stop};
+pub use supervisor::{CallError, ListenerError, Listeners, OpenError, StopError, Supervisor, stop};

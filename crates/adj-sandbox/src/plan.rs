@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::NetworkPlan;
+use crate::pattern::{PathPattern, is_plain_relative};
+
 /// The home directory inside, a private tmpfs.
 pub const HOME: &str = "/home/agent";
 
@@ -17,6 +20,9 @@ pub const HOME: &str = "/home/agent";
 ///
 /// Programs outside execute what these folders contain (hooks, filters, our own configuration).
 pub const PROTECTED: [&str; 2] = [".git", ".adjutant"];
+
+/// More such names, which are protected as well unless a plan lifts them: what shells, editors and git wrappers outside execute.
+pub const GUARDED: [&str; 5] = [".envrc", ".githooks", ".husky", ".idea", ".vscode"];
 
 /// How much a command may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +87,24 @@ pub struct Plan {
     pub env: BTreeMap<String, String>,
     /// More of the host's files to show, such as a toolchain.
     pub binds: Vec<Bind>,
+    /// What cannot be opened inside, wherever it would be shown; new files of such names can still be made.
+    #[serde(default)]
+    pub hidden: Vec<PathPattern>,
+    /// What cannot be changed, in a workspace or bind that is writable otherwise.
+    #[serde(default)]
+    pub readonly: Vec<PathPattern>,
+    /// More paths in a directly mounted workspace that cannot be changed, nor made where they are missing, such as a configured
+    /// folder of hooks; relative to the workspace, or absolute inside it.
+    #[serde(default)]
+    pub protect: Vec<PathBuf>,
+    /// Names of [`GUARDED`] that may be changed after all.
+    #[serde(default)]
+    pub unprotect: Vec<String>,
+    /// The workspace is a private copy in which nobody outside runs git as a user would, so `.git` may be changed.
+    #[serde(default)]
+    pub own_git: bool,
+    #[serde(default)]
+    pub network: NetworkPlan,
     #[serde(default)]
     pub limits: Limits,
     /// A supervisor leaves by itself when nobody was connected and no call was running for this long.
@@ -101,6 +125,12 @@ impl Plan {
             cwd: if mode == Mode::DangerFullAccess { PathBuf::from("/") } else { PathBuf::from(HOME) },
             env: base_environment(),
             binds: Vec::new(),
+            hidden: Vec::new(),
+            readonly: Vec::new(),
+            protect: Vec::new(),
+            unprotect: Vec::new(),
+            own_git: false,
+            network: NetworkPlan::Off,
             limits: Limits::default(),
             idle: default_idle(),
         }
@@ -206,6 +236,16 @@ pub enum PlanError {
     Variable { name: String },
     #[error("an overlay workspace needs a sandbox; danger-full-access works on a plain folder")]
     OverlayWithoutSandbox,
+    #[error("{what} need a sandbox; danger-full-access cannot hold them")]
+    NeedsSandbox { what: &'static str },
+    #[error("the pattern {pattern} is relative, but there is no workspace")]
+    NoWorkspace { pattern: PathPattern },
+    #[error("{name:?} is none of the names whose protection can be lifted")]
+    NotGuarded { name: String },
+    #[error("{} is no plain path in the workspace", path.display())]
+    NotInWorkspace { path: PathBuf },
+    #[error("the port of the proxy is zero")]
+    ZeroPort,
     #[error("the limit {name} is zero")]
     ZeroLimit { name: &'static str },
     #[error("the plan names {}, which is not valid UTF-8", path.display())]
@@ -248,7 +288,65 @@ impl Plan {
         if self.mode == Mode::DangerFullAccess && matches!(self.workspace, Mount::Overlay { .. }) {
             return Err(PlanError::OverlayWithoutSandbox);
         }
+        self.check_paths()?;
+        if self.network == (NetworkPlan::Proxy { port: 0 }) {
+            return Err(PlanError::ZeroPort);
+        }
+        if self.mode == Mode::DangerFullAccess
+            && let Some(what) = self.needs_sandbox()
+        {
+            return Err(PlanError::NeedsSandbox { what });
+        }
         self.limits.check()
+    }
+}
+
+impl Plan {
+    /// What of this plan is only held by a sandbox.
+    fn needs_sandbox(&self) -> Option<&'static str> {
+        let all = [
+            (self.network != NetworkPlan::Off, "network rules"),
+            (!self.hidden.is_empty(), "hidden paths"),
+            (!self.readonly.is_empty(), "read-only paths"),
+            (!self.protect.is_empty(), "protected paths"),
+        ];
+        all.into_iter().find(|(is_asked, _)| *is_asked).map(|(_, what)| what)
+    }
+
+    fn check_paths(&self) -> Result<(), PlanError> {
+        let workspace = self.workspace.inside();
+        for pattern in self.hidden.iter().chain(&self.readonly) {
+            let Some(path) = pattern.literal_part(workspace) else {
+                return Err(PlanError::NoWorkspace { pattern: pattern.clone() });
+            };
+            let is_reserved = RESERVED.iter().any(|reserved| path == Path::new(reserved))
+                || RESERVED_TREES.iter().any(|reserved| path.starts_with(reserved))
+                || workspace.is_some_and(|workspace| workspace.starts_with(&path));
+            if is_reserved && (pattern.is_one_path() || path == Path::new("/")) {
+                return Err(PlanError::Reserved { path });
+            }
+        }
+        for path in &self.protect {
+            if self.protected_path(path).is_none() {
+                return Err(PlanError::NotInWorkspace { path: path.clone() });
+            }
+        }
+        match self.unprotect.iter().find(|name| !GUARDED.contains(&name.as_str())) {
+            Some(name) => Err(PlanError::NotGuarded { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A path of `protect`, relative to the workspace.
+    pub(crate) fn protected_path<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        let relative = if path.is_absolute() { path.strip_prefix(self.workspace.inside()?).ok()? } else { path };
+        is_plain_relative(relative).then_some(relative)
+    }
+
+    /// The names that are protected at any depth of this plan's workspace.
+    pub(crate) fn protected_names(&self) -> impl Iterator<Item = &'static str> {
+        let kept = PROTECTED.into_iter().filter(|name| !(self.own_git && *name == ".git"));
+        kept.chain(GUARDED.into_iter().filter(|name| !self.unprotect.iter().any(|lifted| lifted == name)))
     }
 }
 
@@ -304,7 +402,23 @@ mod tests {
         let direct =
             |inside: &str| Mount::Direct { host: PathBuf::from("/srv/project"), inside: PathBuf::from(inside) };
         type Change = fn(&mut Plan);
-        let cases: [(&str, Change, bool); 12] = [
+        let hidden = [
+            ("**/.env", true),
+            ("/opt/tool/secret", true),
+            ("/usr", false),
+            ("/proc/version", false),
+            ("/workspace", false),
+            ("/*/x", false),
+        ];
+        for (text, is_fine) in hidden {
+            let mut plan = Plan::new(Mode::WorkspaceWrite);
+            plan.workspace = direct("/workspace");
+            plan.hidden.push(text.parse().expect("a pattern"));
+            assert_eq!(plan.check().is_ok(), is_fine, "{text}: {:?}", plan.check());
+            plan.mode = Mode::DangerFullAccess;
+            assert!(plan.check().is_err(), "{text}");
+        }
+        let cases: [(&str, Change, bool); 20] = [
             ("as it is", |_| {}, true),
             ("relative cwd", |plan| plan.cwd = "src".into(), false),
             ("dots in cwd", |plan| plan.cwd = "/workspace/../etc".into(), false),
@@ -316,6 +430,21 @@ mod tests {
             ("twice", |plan| plan.binds[0].inside = "/workspace".into(), false),
             ("equals sign", |plan| drop(plan.env.insert("A=B".into(), "c".into())), false),
             ("nul", |plan| drop(plan.env.insert("A".into(), "c\0d".into())), false),
+            ("behind a proxy", |plan| plan.network = NetworkPlan::Proxy { port: 3128 }, true),
+            ("port zero", |plan| plan.network = NetworkPlan::Proxy { port: 0 }, false),
+            (
+                "a proxy without a sandbox",
+                |plan| {
+                    plan.mode = Mode::DangerFullAccess;
+                    plan.network = NetworkPlan::Proxy { port: 3128 };
+                },
+                false,
+            ),
+            ("a lifted guard", |plan| plan.unprotect.push(".vscode".into()), true),
+            ("a lifted protection", |plan| plan.unprotect.push(".git".into()), false),
+            ("hooks elsewhere", |plan| plan.protect.push("tools/hooks".into()), true),
+            ("hooks outside", |plan| plan.protect.push("/etc/hooks".into()), false),
+            ("hooks above", |plan| plan.protect.push("../hooks".into()), false),
             ("no time", |plan| plan.limits.wall = Duration::ZERO, false),
         ];
         for (name, change, is_fine) in cases {

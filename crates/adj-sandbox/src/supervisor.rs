@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,11 +21,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::error::{SetupError, SetupFailure};
-use crate::frame::{Kind, MAX_BODY_BYTES, Packet, read_packet_async};
-use crate::launch::{Launcher, read_report_async};
+use crate::frame::{HEADER_BYTES, Kind, MAX_BODY_BYTES, Packet, parse_header, read_packet_async};
+use crate::launch::Launcher;
 use crate::plan::{Plan, PlanError};
 use crate::spool::{Failure, is_effect_name, is_occupied, prepare_folder};
-use crate::wire::{Job, Report};
+use crate::wire::{Job, Report, receive_exact, receive_report_async};
 
 const OPEN_TIME: Duration = Duration::from_secs(30);
 const STOP_TIME: Duration = Duration::from_secs(10);
@@ -70,6 +71,18 @@ pub enum CallError {
     /// Ask [`find`](crate::find) what became of it.
     #[error("the supervisor is gone while the call {effect} was waiting")]
     SupervisorGone { effect: String },
+}
+
+/// Why the listener for a proxy could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    #[error("cannot reach the supervisor in {}", dir.display())]
+    Unreachable { dir: PathBuf, source: io::Error },
+    /// The sandbox that died could not be built again.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("the supervisor in {} has no sandbox: {reason}", dir.display())]
+    NoSandbox { dir: PathBuf, reason: String },
 }
 
 /// Why a supervisor could not be ended.
@@ -171,14 +184,17 @@ impl Launcher {
     async fn start_supervisor(&self, folder: &File, plan: &Plan) -> Result<Started, OpenError> {
         let job = Job::Supervise { plan: plan.clone() };
         let mut helper = self.start_helper(&job, &[folder.as_fd()]).map_err(|source| OpenError::Helper { source })?;
-        let report = read_report_async(&mut helper.socket).await;
+        let report = receive_report_async(&helper.socket).await;
         let _ = helper.child.wait().await;
-        match report.map_err(|source| OpenError::Helper { source })? {
+        let (report, _) = report.map_err(|source| OpenError::Helper { source })?;
+        match report {
             Report::Ready => Ok(Started::Now),
             Report::Busy => Ok(Started::Elsewhere),
             Report::Setup(failure) => Err(OpenError::Setup(failure.into())),
             Report::CannotStart { errno } => Err(OpenError::Helper { source: io::Error::from_raw_os_error(errno) }),
-            Report::Finished { .. } => Err(OpenError::Helper { source: io::ErrorKind::UnexpectedEof.into() }),
+            Report::Listener | Report::Finished { .. } => {
+                Err(OpenError::Helper { source: io::ErrorKind::UnexpectedEof.into() })
+            }
         }
     }
 }
@@ -234,7 +250,7 @@ impl Supervisor {
                 let refusal: Refusal = serde_json::from_slice(&answer.body).map_err(|_| gone())?;
                 Err(refusal.into_error(effect))
             }
-            Kind::Call | Kind::Cancel | Kind::Stop | Kind::Done => Err(gone()),
+            Kind::Call | Kind::Cancel | Kind::Stop | Kind::Done | Kind::Listeners => Err(gone()),
         }
     }
 
@@ -242,6 +258,16 @@ impl Supervisor {
     pub async fn cancel(&self, effect: &str) -> Result<(), CallError> {
         let answer = self.ask(Kind::Cancel, effect.as_bytes().to_vec()).await;
         answer.map(drop).ok_or_else(|| CallError::SupervisorGone { effect: effect.to_owned() })
+    }
+
+    /// The listeners of a plan with [`NetworkPlan::Proxy`](crate::NetworkPlan::Proxy), for this caller and any later one.
+    pub async fn listeners(&self) -> Result<Listeners, ListenerError> {
+        let unreachable = |source| ListenerError::Unreachable { dir: self.dir.clone(), source };
+        let folder = File::open(&self.dir).map_err(unreachable)?;
+        // A connection of its own: descriptors travel beside bytes, and nobody else may read those.
+        let mut socket = connect(&folder).await.map_err(unreachable)?;
+        socket.write_all(&Packet::new(Kind::Listeners, 0, Vec::new()).header()).await.map_err(unreachable)?;
+        Ok(Listeners { dir: self.dir.clone(), socket })
     }
 
     /// Kills everything inside, ends the supervisor, and waits until both are gone.
@@ -258,6 +284,38 @@ impl Supervisor {
         let answer = receiver.await.ok();
         drop(guard);
         answer
+    }
+}
+
+/// What a proxy listens on, one sandbox after the other.
+#[derive(Debug)]
+pub struct Listeners {
+    dir: PathBuf,
+    socket: UnixStream,
+}
+
+impl Listeners {
+    /// The listener of the present sandbox at first, then that of each sandbox that takes the place of a dead one; `None` when the
+    /// plan has no proxy.
+    ///
+    /// Listeners are non-blocking and shared with the supervisor; what connected to an old one is gone with its sandbox.
+    /// An error is the end: the supervisor is gone, or it has no sandbox.
+    pub async fn next(&mut self) -> Result<Option<TcpListener>, ListenerError> {
+        let unreachable = |source| ListenerError::Unreachable { dir: self.dir.clone(), source };
+        let mut header = [0u8; HEADER_BYTES];
+        let descriptor = receive_exact(&self.socket, &mut header).await.map_err(unreachable)?;
+        let header = parse_header(header).map_err(unreachable)?;
+        let mut body = vec![0u8; header.length];
+        receive_exact(&self.socket, &mut body).await.map_err(unreachable)?;
+        if header.kind != Kind::Failed {
+            return Ok(descriptor.map(TcpListener::from));
+        }
+        let refusal = serde_json::from_slice::<Refusal>(&body).map_err(|error| unreachable(error.into()))?;
+        Err(match refusal.into_error("") {
+            CallError::Setup { source, .. } => ListenerError::Setup(source),
+            CallError::NotStarted { reason, .. } => ListenerError::NoSandbox { dir: self.dir.clone(), reason },
+            other => ListenerError::NoSandbox { dir: self.dir.clone(), reason: other.to_string() },
+        })
     }
 }
 

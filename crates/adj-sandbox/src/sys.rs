@@ -317,6 +317,18 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     }
 }
 
+/// A listener on 127.0.0.1 of this network namespace, non-blocking.
+///
+/// Without address reuse: nobody else can listen on the same port beside it.
+pub(crate) fn listen_on_loopback(port: u16) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port))?;
+    rustix::net::listen(&socket, 512)?;
+    Ok(socket)
+}
+
 /// The newest Landlock ABI that the kernel has; 0 when there is none.
 pub(crate) fn landlock_abi() -> i32 {
     const VERSION: u32 = 1;

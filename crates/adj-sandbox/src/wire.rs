@@ -13,6 +13,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
 
 use crate::error::SetupFailure;
 use crate::launch::Exit;
@@ -44,6 +45,8 @@ pub(crate) enum Report {
     Finished {
         exit: Exit,
     },
+    /// The listener for the proxy travels beside it; another report follows.
+    Listener,
     /// The supervisor listens.
     Ready,
     /// Another supervisor lives in the folder.
@@ -53,10 +56,16 @@ pub(crate) enum Report {
 /// What pid 1 of a sandbox tells the helper that made it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum InsideReport {
+    /// The listener for the proxy travels beside it.
+    Listener,
     Ready,
     Setup(SetupFailure),
-    CannotStart { errno: i32 },
-    Finished { exit: Exit },
+    CannotStart {
+        errno: i32,
+    },
+    Finished {
+        exit: Exit,
+    },
 }
 
 /// Sends a job and its descriptors in one message.
@@ -114,13 +123,87 @@ pub(crate) fn write_report(mut to: impl Write, report: &impl Serialize) -> io::R
     to.write_all(&bytes)
 }
 
-/// Reads one report; an end before it is an error.
-pub(crate) fn read_report<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
+/// Writes one report with a descriptor beside it.
+pub(crate) fn send_report(socket: impl AsFd, report: &impl Serialize, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    write_report(&mut bytes, report)?;
+    send_with(socket, &bytes, descriptor)
+}
+
+/// Sends a few bytes with a descriptor beside the first of them; all of them, or it is an error.
+pub(crate) fn send_with(socket: impl AsFd, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let all = [descriptor];
+    let is_pushed = control.push(SendAncillaryMessage::ScmRights(&all));
+    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    if is_pushed && sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// Receives what is there, and a descriptor if one travels beside it; zero bytes are the end.
+pub(crate) fn receive_some(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let mut descriptor = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptor = rights.last().or(descriptor);
+        }
+    }
+    Ok((received.bytes, descriptor))
+}
+
+/// Reads one report and the descriptor beside it; an end before it is an error.
+pub(crate) fn receive_report<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<(T, Option<OwnedFd>)> {
+    let mut descriptor = None;
+    let mut fill = |buffer: &mut [u8]| -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let (count @ 1.., found) = receive_some(&socket, &mut buffer[filled..])? else {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            filled += count;
+            descriptor = found.or_else(|| descriptor.take());
+        }
+        Ok(())
+    };
     let mut length = [0u8; 4];
-    from.read_exact(&mut length)?;
+    fill(&mut length)?;
     let mut body = vec![0u8; report_length(length)?];
-    from.read_exact(&mut body)?;
-    Ok(serde_json::from_slice(&body)?)
+    fill(&mut body)?;
+    Ok((serde_json::from_slice(&body)?, descriptor))
+}
+
+/// The same without blocking the runtime.
+pub(crate) async fn receive_report_async<T: DeserializeOwned>(
+    socket: &tokio::net::UnixStream,
+) -> io::Result<(T, Option<OwnedFd>)> {
+    let mut length = [0u8; 4];
+    let descriptor = receive_exact(socket, &mut length).await?;
+    let mut body = vec![0u8; report_length(length)?];
+    let later = receive_exact(socket, &mut body).await?;
+    Ok((serde_json::from_slice(&body)?, later.or(descriptor)))
+}
+
+/// Fills the buffer, and returns the last descriptor that came with it.
+pub(crate) async fn receive_exact(socket: &tokio::net::UnixStream, buffer: &mut [u8]) -> io::Result<Option<OwnedFd>> {
+    let (mut filled, mut descriptor) = (0, None);
+    while filled < buffer.len() {
+        socket.readable().await?;
+        match socket.try_io(Interest::READABLE, || receive_some(socket, &mut buffer[filled..])) {
+            Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((count, found)) => {
+                filled += count;
+                descriptor = found.or(descriptor);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(descriptor)
 }
 
 /// The length of the report that follows these four bytes.

@@ -8,9 +8,11 @@ use crate::{
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, Parts};
 use adj_gateway::{Gateway, RetryPolicy};
+use adj_policy::{Policy, Sources};
 use adj_providers::{Playbook, Scripted, Settings};
 use adj_sandbox::Launcher;
 use adj_store::{NodeId, SqliteStore, Store};
+use adj_vault::{KeySource, Keys, SystemKeyring, Vault};
 use adj_workspace::Layout;
 use anyhow::Context;
 use etcetera::BaseStrategy;
@@ -151,9 +153,28 @@ pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<En
         launcher: Launcher::current_exe()?,
         layout,
         state: state.to_owned(),
+        policy: policy()?,
+        vault: tokio::sync::Mutex::new(vault(state)?),
         home: home_dir(),
         node: NodeId::from_random(random),
     }))
+}
+
+/// What the administrator and the organisation allow.
+pub fn policy() -> Result<Policy> {
+    let organisation = etcetera::base_strategy::Xdg::new().ok().map(|xdg| xdg.config_dir().join("adjutant"));
+    Policy::load(&Sources::of_machine(organisation)).map_err(|error| Failure {
+        code: Code::Usage,
+        error: error.into(),
+        hint: Some("nothing starts under a policy that cannot be read".to_owned()),
+    })
+}
+
+/// The vault of the state folder.
+fn vault(state: &Path) -> Result<Vault> {
+    let folder = state.join("vault");
+    let keys = Keys::new(KeySource::Auto, &folder, SystemKeyring::find());
+    Ok(Vault::open(&folder, Arc::new(keys)).context("cannot open the vault")?)
 }
 
 /// Randomness for a new id.

@@ -14,7 +14,7 @@ fn lines<E: Serialize>(events: &[E]) -> String {
 fn the_bytes_of_every_session_event() {
     let events = session_events();
     insta::assert_snapshot!(lines(&events));
-    check_names(&events, SessionEvent::name, 18);
+    check_names(&events, SessionEvent::name, 24);
 }
 
 #[test]
@@ -70,9 +70,20 @@ fn add_field(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (name, inner) in map.iter_mut() {
-                // Schemas, inputs and payloads belong to others; a variant's value is named by its only key.
-                if !["input_schema", "output_schema", "schema", "input", "payload", "kind", "stop"]
-                    .contains(&name.as_str())
+                // Schemas, inputs and payloads belong to others; some maps have names as keys; a variant's value is named by its only key.
+                if ![
+                    "input_schema",
+                    "output_schema",
+                    "schema",
+                    "input",
+                    "payload",
+                    "kind",
+                    "stop",
+                    "limits",
+                    "env",
+                    "permissions",
+                ]
+                .contains(&name.as_str())
                 {
                     add_field(inner);
                 }

@@ -6,17 +6,19 @@ use adj_domain::{
 };
 use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd};
 use adj_gateway::{Gateway, RetryPolicy};
+use adj_policy::Policy;
 use adj_providers::{Playbook, Scripted};
 use adj_sandbox::{Launcher, Mount, Plan};
 use adj_store::{
     AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId, Store,
     StoreError, Submitted,
 };
+use adj_vault::{KeySource, Keys, Vault};
 use adj_workspace::Layout;
 use async_trait::async_trait;
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -73,6 +75,8 @@ impl World {
             launcher: Launcher::current_exe().unwrap(),
             layout: Layout::Overlay,
             state: self.state(),
+            policy: Policy::built_in(),
+            vault: tokio::sync::Mutex::new(empty_vault(&self.state())),
             home: None,
             node: node.parse::<NodeId>().unwrap(),
         })
@@ -326,4 +330,11 @@ impl Store for Faulty {
     async fn get_blob(&self, hash: &BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.get_blob(hash).await
     }
+}
+
+/// A vault that nobody has put anything into.
+pub fn empty_vault(state: &Path) -> Vault {
+    let folder = state.join("vault");
+    let keys = Keys::new(KeySource::File, &folder, None);
+    Vault::open(&folder, Arc::new(keys)).unwrap()
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -20,9 +20,10 @@ use super::{Worker, confine, mounts, timespec};
 use crate::channel::WorkerChannel;
 use crate::error::{Doing, Layer, SetupError};
 use crate::launch::Exit;
+use crate::network::NetworkPlan;
 use crate::plan::{Mode, Mount, Plan};
 use crate::sys::{self, Ended};
-use crate::wire::{InsideReport, read_report, write_report};
+use crate::wire::{InsideReport, receive_report, send_report, write_report};
 
 /// How often the tree's memory and size are looked at while something runs.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
@@ -69,8 +70,9 @@ impl Inside {
         Ok(inside)
     }
 
-    pub(super) fn next_report(&mut self) -> io::Result<InsideReport> {
-        read_report(&self.reports)
+    /// The next thing it says, with the listener for the proxy if it is about that.
+    pub(super) fn next_report(&mut self) -> io::Result<(InsideReport, Option<OwnedFd>)> {
+        receive_report(&self.reports)
     }
 
     /// Readable once pid 1 has ended.
@@ -140,8 +142,11 @@ fn pid_one(plan: &Plan, payload: Payload, protection: &Protection, ids: Ids, rep
     if is_told.is_err() {
         sys::exit_now(1);
     }
-    let walls =
-        if plan.mode == Mode::DangerFullAccess { enter_unconfined(plan) } else { enter(plan, protection, &ids) };
+    let walls = if plan.mode == Mode::DangerFullAccess {
+        enter_unconfined(plan)
+    } else {
+        enter(plan, protection, &ids, &reports)
+    };
     let main = walls.and_then(|()| {
         // From here on SIGCHLD waits in a descriptor, so that no death is missed.
         let deaths = sys::signal_fd(&[libc::SIGCHLD]).doing(Layer::Helper, || "watch for deaths".into())?;
@@ -170,10 +175,16 @@ fn pid_one(plan: &Plan, payload: Payload, protection: &Protection, ids: Ids, rep
 }
 
 /// All the walls, from the outermost to the innermost.
-fn enter(plan: &Plan, protection: &Protection, ids: &Ids) -> Result<(), SetupError> {
+fn enter(plan: &Plan, protection: &Protection, ids: &Ids, reports: &UnixStream) -> Result<(), SetupError> {
     map_ids(ids)?;
     mounts::build(plan, protection, ids.uid == 0)?;
     sys::loopback_up().doing(Layer::Network, || "bring the loopback interface up".into())?;
+    if let NetworkPlan::Proxy { port } = plan.network {
+        let what = || format!("open the door to the network at port {port} inside");
+        let listener = sys::listen_on_loopback(port).doing(Layer::Network, what)?;
+        // Ours is closed with the end of this block: nobody inside can ever accept.
+        send_report(reports, &InsideReport::Listener, listener.as_fd()).doing(Layer::Network, what)?;
+    }
     rustix::system::sethostname(b"sandbox").doing(Layer::Namespaces, || "name the host".into())?;
     rustix::process::chdir(&plan.cwd)
         .doing(Layer::Mounts, || format!("enter {} inside the sandbox", plan.cwd.display()))?;

@@ -3,12 +3,14 @@
 //! Must not know: async code, or anything about the process that started them except the socket to it.
 //! Reading order: here, then `oneshot` or `supervise` (outside), then `inside` (pid 1 and its walls).
 
+mod calls;
 mod oneshot;
 mod supervise;
 
 mod inside;
 
 mod confine;
+mod masks;
 mod mounts;
 mod protect;
 mod seccomp;

@@ -18,8 +18,8 @@ use crate::error::{Doing, Layer, SetupError};
 use crate::plan::{HOME, Mode, Mount, Plan};
 use crate::sys;
 
-const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-const READ_WRITE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+pub(super) const READ_WRITE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
 
 const SYSTEM_FOLDERS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -83,6 +83,7 @@ pub(super) fn build(plan: &Plan, protection: &Protection, is_root: bool) -> Resu
     view.proc(is_root)?;
     view.private_folders(plan)?;
     view.requested(plan, protection)?;
+    view.masks(plan)?;
     sys::set_mount_attributes(root.as_fd(), READ_ONLY, false).doing(Layer::Mounts, || "seal the root".into())?;
     rustix::process::fchdir(&root).doing(Layer::Mounts, || "enter the root".into())?;
     rustix::process::pivot_root(".", ".").doing(Layer::Mounts, || "change the root".into())?;
@@ -90,8 +91,8 @@ pub(super) fn build(plan: &Plan, protection: &Protection, is_root: bool) -> Resu
     rustix::process::chdir("/").doing(Layer::Mounts, || "enter the root".into())
 }
 
-struct View<'a> {
-    root: BorrowedFd<'a>,
+pub(super) struct View<'a> {
+    pub(super) root: BorrowedFd<'a>,
     /// Devices of the file systems that are ours alone, where missing mount points may be created.
     own_devices: BTreeSet<u64>,
 }
@@ -356,7 +357,7 @@ impl View<'_> {
         }
     }
 
-    fn open_inside(&self, inside: &Path) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn open_inside(&self, inside: &Path) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(self.root, inside, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)
     }
@@ -384,7 +385,7 @@ enum Wanted<'a> {
     Workspace,
 }
 
-fn attach_at(tree: &OwnedFd, attributes: u64, target: &OwnedFd) -> io::Result<()> {
+pub(super) fn attach_at(tree: &OwnedFd, attributes: u64, target: &OwnedFd) -> io::Result<()> {
     sys::set_mount_attributes(tree.as_fd(), attributes, true)?;
     move_to(tree, target)
 }
@@ -400,7 +401,7 @@ fn clone_tree(host: &Path) -> Result<OwnedFd, SetupError> {
     rustix::mount::open_tree(CWD, host, flags).doing(Layer::Mounts, || format!("open {}", host.display()))
 }
 
-fn clone_of(source: &OwnedFd, host: &Path) -> Result<OwnedFd, SetupError> {
+pub(super) fn clone_of(source: &OwnedFd, host: &Path) -> Result<OwnedFd, SetupError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::{take, timespec};
 use crate::error::{Doing, Layer, SetupError};
 use crate::launch::Exit;
 use crate::plan::Plan;
-use crate::wire::{InsideReport, Report, write_report};
+use crate::wire::{InsideReport, Report, send_report, write_report};
 
 /// Runs one command and reports to `control`; when the caller goes away, everything is killed.
 pub(super) fn run(
@@ -53,10 +53,15 @@ fn watch(control: &UnixStream, inside: &mut Inside, deadline: Instant) -> Result
         let (is_asked, is_told) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
         if is_told {
             return match inside.next_report() {
-                Ok(InsideReport::Ready) => continue,
-                Ok(InsideReport::Setup(failure)) => Ok(Some(Report::Setup(failure))),
-                Ok(InsideReport::CannotStart { errno }) => Ok(Some(Report::CannotStart { errno })),
-                Ok(InsideReport::Finished { exit }) => Ok(Some(Report::Finished { exit })),
+                Ok((InsideReport::Listener, Some(listener))) => {
+                    // When the caller is gone, the next look at its socket says so.
+                    let _ = send_report(control, &Report::Listener, listener.as_fd());
+                    continue;
+                }
+                Ok((InsideReport::Listener | InsideReport::Ready, _)) => continue,
+                Ok((InsideReport::Setup(failure), _)) => Ok(Some(Report::Setup(failure))),
+                Ok((InsideReport::CannotStart { errno }, _)) => Ok(Some(Report::CannotStart { errno })),
+                Ok((InsideReport::Finished { exit }, _)) => Ok(Some(Report::Finished { exit })),
                 // Only somebody outside, or the kernel short of memory, can end pid 1 of the sandbox.
                 Err(_) => Ok(Some(Report::Finished { exit: Exit::Signal(libc::SIGKILL) })),
             };

@@ -1,22 +1,25 @@
 //! Finds what a directly mounted workspace must not change, and keeps its place where it does not exist yet.
 //!
-//! A missing name is held by an empty folder of a telltale mode, which is read-only inside and removed again when the last sandbox
+//! A missing name, also that of a file, is held by an empty folder (which git ignores) of a telltale mode, which is read-only inside and removed again when the last sandbox
 //! that needs it is gone. After a power cut such a folder may be left behind; the next sandbox removes it, and git ignores it.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode as FileMode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode as FileMode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Layer, SetupError};
-use crate::plan::{Mode, Mount, PROTECTED, Plan};
+use crate::plan::{Mode, Mount, Plan};
 
 /// No other program makes a folder with these permissions, so an empty one is ours to remove.
 const PLACEHOLDER_MODE: u32 = 0o1555;
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The search for nested names ends here; what lies deeper could be created anew by a command anyway.
 const MAX_ENTRIES: usize = 50_000;
@@ -32,8 +35,8 @@ pub(super) struct Protection {
 
 #[derive(Debug)]
 struct Placeholder {
-    workspace: OwnedFd,
-    name: &'static str,
+    parent: OwnedFd,
+    name: OsString,
     /// Carries a shared lock as long as a sandbox needs the place.
     folder: OwnedFd,
 }
@@ -48,10 +51,12 @@ impl Protection {
             return Ok(Protection::default());
         }
         let mut protection = Protection::default();
-        for name in PROTECTED {
-            protection.hold(host, name)?;
+        let names: Vec<&'static str> = plan.protected_names().collect();
+        let asked = plan.protect.iter().filter_map(|path| plan.protected_path(path));
+        for path in names.iter().map(Path::new).chain(asked) {
+            protection.hold(host, path)?;
         }
-        protection.search(host);
+        protection.search(host, &names);
         Ok(protection)
     }
 
@@ -70,24 +75,50 @@ impl Protection {
         all
     }
 
-    /// Protects one name at the root, whether or not it exists.
-    fn hold(&mut self, host: &Path, name: &'static str) -> Result<(), SetupError> {
-        let what = || format!("protect {}", host.join(name).display());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let workspace = rustix::fs::open(host, flags, FileMode::empty())
+    /// Protects one path, whether or not it exists; where a folder above it is missing, that is held.
+    fn hold(&mut self, host: &Path, path: &Path) -> Result<(), SetupError> {
+        let mut folder = rustix::fs::open(host, FOLDER, FileMode::empty())
             .doing(Layer::Protection, || format!("open {}", host.display()))?;
+        let mut held = PathBuf::new();
+        let mut names = path.iter().peekable();
+        while let Some(name) = names.next() {
+            held.push(name);
+            let what = || format!("protect {}", host.join(&held).display());
+            if names.peek().is_some() {
+                match step_down(&folder, name) {
+                    Ok(next) => {
+                        folder = next;
+                        continue;
+                    }
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error).doing(Layer::Protection, what),
+                }
+            }
+            return self.hold_name(folder, name, held.clone(), what);
+        }
+        Ok(())
+    }
+
+    fn hold_name(
+        &mut self,
+        parent: OwnedFd,
+        name: &OsStr,
+        path: PathBuf,
+        what: impl Fn() -> String,
+    ) -> Result<(), SetupError> {
         // Another sandbox may remove its placeholder between our look and our lock, so a few tries are normal.
         for _ in 0..100 {
-            // Born with its telltale mode, so that no other sandbox takes it for something of the user's in between.
-            match rustix::fs::mkdirat(&workspace, name, FileMode::from_raw_mode(PLACEHOLDER_MODE)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                // Whoever cannot create it outside cannot create it inside either.
-                Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => return Ok(()),
-                Err(error) => return Err(error).doing(Layer::Protection, what),
-            }
-            let stat = match rustix::fs::statat(&workspace, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT) => {
+                    // Born with its telltale mode, so that no other sandbox takes it for something of the user's in between.
+                    match rustix::fs::mkdirat(&parent, name, FileMode::from_raw_mode(PLACEHOLDER_MODE)) {
+                        Ok(()) | Err(Errno::EXIST) => continue,
+                        // Whoever cannot create it outside cannot create it inside either.
+                        Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => return Ok(()),
+                        Err(error) => return Err(error).doing(Layer::Protection, what),
+                    }
+                }
                 Err(error) => return Err(error).doing(Layer::Protection, what),
             };
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
@@ -95,27 +126,27 @@ impl Protection {
                 return Err(Errno::LOOP).doing(Layer::Protection, what);
             }
             if !is_placeholder(&stat) {
-                self.paths.insert(PathBuf::from(name));
+                self.paths.insert(path);
                 return Ok(());
             }
-            let folder = match rustix::fs::openat(&workspace, name, flags, FileMode::empty()) {
+            let folder = match rustix::fs::openat(&parent, name, FOLDER, FileMode::empty()) {
                 Ok(folder) => folder,
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error).doing(Layer::Protection, what),
             };
-            rustix::fs::flock(&folder, FlockOperation::LockShared).doing(Layer::Protection, what)?;
-            if rustix::fs::fstat(&folder).doing(Layer::Protection, what)?.st_nlink == 0 {
+            rustix::fs::flock(&folder, FlockOperation::LockShared).doing(Layer::Protection, &what)?;
+            if rustix::fs::fstat(&folder).doing(Layer::Protection, &what)?.st_nlink == 0 {
                 continue;
             }
-            self.paths.insert(PathBuf::from(name));
-            self.placeholders.push(Placeholder { workspace, name, folder });
+            self.paths.insert(path);
+            self.placeholders.push(Placeholder { parent, name: name.to_owned(), folder });
             return Ok(());
         }
         Err(io::Error::from(io::ErrorKind::TimedOut)).doing(Layer::Protection, what)
     }
 
     /// Finds nested repositories and the like, within bounds.
-    fn search(&mut self, host: &Path) {
+    fn search(&mut self, host: &Path, names: &[&str]) {
         let mut left = MAX_ENTRIES;
         let mut folders = vec![(PathBuf::new(), 0)];
         while let Some((folder, depth)) = folders.pop() {
@@ -128,7 +159,7 @@ impl Protection {
                 let Ok(kind) = entry.file_type() else { continue };
                 let name = entry.file_name();
                 let path = folder.join(&name);
-                if PROTECTED.iter().any(|protected| name == *protected) {
+                if names.iter().any(|protected| name == *protected) {
                     if !kind.is_symlink() {
                         self.paths.insert(path);
                     }
@@ -140,6 +171,12 @@ impl Protection {
     }
 }
 
+/// One step down into a folder of the user's, following nothing.
+fn step_down(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(folder, name, FOLDER, FileMode::empty(), resolve)
+}
+
 fn is_placeholder(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_mode & 0o7777 == PLACEHOLDER_MODE
 }
@@ -148,7 +185,7 @@ impl Drop for Placeholder {
     fn drop(&mut self) {
         // Only the last one that needs the place gets this lock; removing fails if somebody has put something there.
         if rustix::fs::flock(&self.folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = rustix::fs::unlinkat(&self.workspace, self.name, AtFlags::REMOVEDIR);
+            let _ = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
         }
     }
 }

@@ -15,17 +15,13 @@ use super::inside::{Inside, Payload};
 use super::protect::Protection;
 use super::{Worker, take, timespec};
 use crate::error::{Doing, Layer, SetupError, SetupFailure};
-use crate::frame::{Connection, Kind, MAX_BODY_BYTES, Packet};
+use crate::frame::{Connection, MAX_BODY_BYTES};
 use crate::plan::Plan;
-use crate::spool::{Failure, Finding, Spool, is_effect_name};
+use crate::spool::{Failure, Spool};
 use crate::supervisor::Refusal;
 use crate::sys;
 use crate::wire::{InsideReport, Report, write_report};
 
-const MAX_CLIENTS: usize = 16;
-const MAX_CALLS: usize = 256;
-/// A caller that does not read loses its connection at this point; its results stay in the log.
-const MAX_BACKLOG: usize = 2 * MAX_BODY_BYTES;
 /// So many new workers in so much time, then calls are refused: one that dies at once must not be started for ever.
 const MAX_STARTS: usize = 5;
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -76,6 +72,7 @@ pub(super) fn start(
         idle_since: Instant::now(),
         is_stopping: false,
         stop_waiters: Vec::new(),
+        subscribers: Vec::new(),
     };
     supervisor.start_sandbox()?;
     let _ = write_report(control, &Report::Ready);
@@ -85,40 +82,44 @@ pub(super) fn start(
     result
 }
 
-struct Supervisor<'a> {
-    plan: &'a Plan,
-    worker: Worker,
-    spool: Spool,
-    listener: Option<UnixListener>,
-    signals: OwnedFd,
-    clients: HashMap<u64, Connection>,
-    next_client: u64,
-    sandbox: Option<Sandbox>,
-    starts: Vec<Instant>,
+pub(super) struct Supervisor<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) worker: Worker,
+    pub(super) spool: Spool,
+    pub(super) listener: Option<UnixListener>,
+    pub(super) signals: OwnedFd,
+    pub(super) clients: HashMap<u64, Connection>,
+    pub(super) next_client: u64,
+    pub(super) sandbox: Option<Sandbox>,
+    pub(super) starts: Vec<Instant>,
     /// By the number that the worker knows.
-    calls: HashMap<u64, Call>,
-    numbers: HashMap<String, u64>,
-    next_call: u64,
+    pub(super) calls: HashMap<u64, Call>,
+    pub(super) numbers: HashMap<String, u64>,
+    pub(super) next_call: u64,
     /// When the last caller left or the last call ended; what counts towards leaving.
-    idle_since: Instant,
-    is_stopping: bool,
-    stop_waiters: Vec<(u64, u64)>,
+    pub(super) idle_since: Instant,
+    pub(super) is_stopping: bool,
+    pub(super) stop_waiters: Vec<(u64, u64)>,
+    /// Who wants the listeners of sandboxes: client and the number it chose.
+    pub(super) subscribers: Vec<(u64, u64)>,
 }
 
-struct Sandbox {
-    inside: Inside,
-    worker: Connection,
-    is_active: bool,
-    quiet_since: Instant,
+pub(super) struct Sandbox {
+    pub(super) inside: Inside,
+    pub(super) worker: Connection,
+    /// What the proxy of whoever asks listens on.
+    pub(super) listener: Option<OwnedFd>,
+    pub(super) is_active: bool,
+    pub(super) quiet_since: Instant,
     /// Kept for as long as the mounts need it.
     _protection: Protection,
 }
 
-struct Call {
-    effect: String,
+pub(super) struct Call {
+    pub(super) effect: String,
     /// Who wants the answer: client and the number it chose.
-    waiters: Vec<(u64, u64)>,
-    deadline: Instant,
+    pub(super) waiters: Vec<(u64, u64)>,
+    pub(super) deadline: Instant,
 }
 
 /// What a round of waiting brought.
@@ -209,7 +210,7 @@ impl Supervisor<'_> {
         calls.chain(idle).chain(quiet).min()
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.clients.is_empty() && self.calls.is_empty()
     }
 
@@ -245,22 +246,29 @@ impl Supervisor<'_> {
         let payload = Payload::Worker { worker: self.worker, channel: theirs.into() };
         let mut inside = Inside::start(self.plan, payload, &protection)?;
         inside.reports.set_read_timeout(Some(SETUP_TIME)).doing(Layer::Helper, || "set a time limit".into())?;
-        match inside.next_report().doing(Layer::Helper, || "hear from the sandbox".into())? {
-            InsideReport::Ready => {}
-            InsideReport::Setup(failure) => return Err(failure.into()),
-            InsideReport::CannotStart { .. } | InsideReport::Finished { .. } => {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof))
-                    .doing(Layer::Helper, || "start the worker".into());
+        let mut listener = None;
+        loop {
+            let (report, descriptor) = inside.next_report().doing(Layer::Helper, || "hear from the sandbox".into())?;
+            match report {
+                InsideReport::Listener => listener = descriptor,
+                InsideReport::Ready => break,
+                InsideReport::Setup(failure) => return Err(failure.into()),
+                InsideReport::CannotStart { .. } | InsideReport::Finished { .. } => {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+                        .doing(Layer::Helper, || "start the worker".into());
+                }
             }
         }
         let worker = Connection::new(ours).doing(Layer::Helper, || "reach the worker".into())?;
         let quiet_since = Instant::now();
-        self.sandbox = Some(Sandbox { inside, worker, is_active: false, quiet_since, _protection: protection });
+        let sandbox = Sandbox { inside, worker, listener, is_active: false, quiet_since, _protection: protection };
+        self.sandbox = Some(sandbox);
+        self.announce_listener();
         Ok(())
     }
 
     /// A sandbox that can take a call, started anew if the last one died.
-    fn ensure_sandbox(&mut self) -> Result<&mut Sandbox, Refusal> {
+    pub(super) fn ensure_sandbox(&mut self) -> Result<&mut Sandbox, Refusal> {
         if self.sandbox.is_none() {
             let now = Instant::now();
             self.starts.retain(|at| now.duration_since(*at) < STARTS_WITHIN);
@@ -279,216 +287,5 @@ impl Supervisor<'_> {
             })
         };
         self.sandbox.as_mut().ok_or_else(no_sandbox)
-    }
-
-    fn welcome(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        while let Ok((socket, _)) = listener.accept() {
-            let own = rustix::process::geteuid();
-            let is_friend =
-                rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
-            if !is_friend || self.clients.len() >= MAX_CLIENTS {
-                continue;
-            }
-            if let Ok(connection) = Connection::new(socket) {
-                self.clients.insert(self.next_client, connection);
-                self.next_client += 1;
-            }
-        }
-    }
-
-    fn hear_client(&mut self, client: u64) {
-        let Some(connection) = self.clients.get_mut(&client) else {
-            return;
-        };
-        let mut is_open = connection.flush().is_ok() && connection.fill().unwrap_or(false);
-        loop {
-            let Some(connection) = self.clients.get_mut(&client) else {
-                return;
-            };
-            match connection.next_packet() {
-                Ok(Some(packet)) => self.obey(client, packet),
-                Ok(None) => break,
-                Err(_) => {
-                    is_open = false;
-                    break;
-                }
-            }
-        }
-        if !is_open {
-            self.part_from(client);
-        }
-    }
-
-    fn part_from(&mut self, client: u64) {
-        self.clients.remove(&client);
-        for call in self.calls.values_mut() {
-            call.waiters.retain(|waiter| waiter.0 != client);
-        }
-        if self.is_idle() {
-            self.idle_since = Instant::now();
-        }
-    }
-
-    fn obey(&mut self, client: u64, packet: Packet) {
-        let number = packet.number;
-        match packet.kind {
-            Kind::Call => {
-                if let Err(refusal) = self.call(client, packet) {
-                    self.refuse(client, number, &refusal);
-                }
-            }
-            Kind::Cancel => {
-                let call = std::str::from_utf8(&packet.body).ok().and_then(|name| self.numbers.get(name));
-                if let (Some(call), Some(sandbox)) = (call, &mut self.sandbox) {
-                    let _ = sandbox.worker.send(&Packet::new(Kind::Cancel, *call, Vec::new()));
-                }
-                self.answer(client, &Packet::new(Kind::Done, number, Vec::new()));
-            }
-            Kind::Stop => {
-                self.is_stopping = true;
-                self.stop_waiters.push((client, number));
-            }
-            Kind::Reply | Kind::Failed | Kind::Done => self.part_from(client),
-        }
-    }
-
-    fn call(&mut self, client: u64, packet: Packet) -> Result<(), Refusal> {
-        let mut body = packet.body;
-        let name_end = 1 + usize::from(*body.first().ok_or(Refusal::Malformed)?);
-        if body.len() < name_end || body.len() - name_end > MAX_BODY_BYTES {
-            return Err(Refusal::Malformed);
-        }
-        let request = body.split_off(name_end);
-        let effect = String::from_utf8(body.split_off(1)).map_err(|_| Refusal::Malformed)?;
-        if !is_effect_name(&effect) {
-            return Err(Refusal::Malformed);
-        }
-        if let Some(call) = self.numbers.get(&effect).and_then(|number| self.calls.get_mut(number)) {
-            call.waiters.push((client, packet.number));
-            return Ok(());
-        }
-        match self.spool.recall(&effect) {
-            Finding::NotStarted => {}
-            Finding::Done(reply) => {
-                self.answer(client, &Packet::new(Kind::Reply, packet.number, reply));
-                return Ok(());
-            }
-            Finding::Failed(failure) => return Err(Refusal::Failed(failure)),
-            Finding::Running | Finding::Unknown => return Err(Refusal::Unknown),
-        }
-        if self.calls.len() >= MAX_CALLS {
-            return Err(Refusal::TooManyCalls);
-        }
-        let wall = self.plan.limits.wall;
-        self.ensure_sandbox()?;
-        self.spool.start(&effect).map_err(|error| Refusal::Log { errno: error.raw_os_error() })?;
-        let number = self.next_call;
-        self.next_call += 1;
-        self.numbers.insert(effect.clone(), number);
-        let call = Call { effect, waiters: vec![(client, packet.number)], deadline: Instant::now() + wall };
-        self.calls.insert(number, call);
-        let sandbox = self.ensure_sandbox()?;
-        if !sandbox.is_active {
-            sandbox.is_active = true;
-            sandbox.inside.set_active(true);
-        }
-        // A worker that is dying is noticed by its end, which answers the call.
-        let _ = sandbox.worker.send(&Packet::new(Kind::Call, number, request));
-        Ok(())
-    }
-
-    fn hear_worker(&mut self) {
-        let Some(sandbox) = &mut self.sandbox else { return };
-        let is_open = sandbox.worker.flush().is_ok() && sandbox.worker.fill().unwrap_or(false);
-        loop {
-            let Some(sandbox) = &mut self.sandbox else { return };
-            match sandbox.worker.next_packet() {
-                Ok(Some(Packet { kind: Kind::Reply, number, body })) => self.finish_call(number, body),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                // It speaks nonsense, so its replies can no longer be told apart.
-                Err(_) => return self.bury(Failure::WorkerDied),
-            }
-        }
-        if !is_open {
-            self.bury(Failure::WorkerDied);
-        }
-    }
-
-    fn finish_call(&mut self, number: u64, body: Vec<u8>) {
-        let Some(call) = self.forget_call(number) else { return };
-        // First remember, then tell. If the disk is full the caller still learns the reply, but a caller that crashes now will
-        // find the effect's end unknown.
-        let _ = self.spool.reply(&call.effect, &body);
-        for (client, number) in call.waiters {
-            self.answer(client, &Packet::new(Kind::Reply, number, body.clone()));
-        }
-    }
-
-    fn fail_call(&mut self, number: u64, failure: Failure) {
-        let Some(call) = self.forget_call(number) else { return };
-        let _ = self.spool.fail(&call.effect, failure);
-        for (client, number) in call.waiters {
-            self.refuse(client, number, &Refusal::Failed(failure));
-        }
-    }
-
-    fn forget_call(&mut self, number: u64) -> Option<Call> {
-        let call = self.calls.remove(&number)?;
-        self.numbers.remove(&call.effect);
-        let now = Instant::now();
-        if let Some(sandbox) = &mut self.sandbox {
-            sandbox.quiet_since = now;
-        }
-        self.idle_since = now;
-        Some(call)
-    }
-
-    fn drop_sandbox(&mut self) {
-        // Kills and reaps, then lets the placeholders go.
-        self.sandbox = None;
-    }
-
-    /// Ends the sandbox and answers all that was running in it.
-    fn bury(&mut self, failure: Failure) {
-        self.drop_sandbox();
-        let numbers: Vec<u64> = self.calls.keys().copied().collect();
-        for number in numbers {
-            self.fail_call(number, failure);
-        }
-    }
-
-    fn refuse(&mut self, client: u64, number: u64, refusal: &Refusal) {
-        let body = serde_json::to_vec(refusal).unwrap_or_default();
-        self.answer(client, &Packet::new(Kind::Failed, number, body));
-    }
-
-    fn answer(&mut self, client: u64, packet: &Packet) {
-        let Some(connection) = self.clients.get_mut(&client) else {
-            return;
-        };
-        if connection.send(packet).is_err() || connection.backlog() > MAX_BACKLOG {
-            self.part_from(client);
-        }
-    }
-
-    /// Ends everything, tells everybody, and makes the place free.
-    fn close(&mut self) {
-        self.bury(Failure::Stopped);
-        self.listener = None;
-        let _ = std::fs::remove_file("sock");
-        for (client, number) in std::mem::take(&mut self.stop_waiters) {
-            self.answer(client, &Packet::new(Kind::Done, number, Vec::new()));
-        }
-        // What still waits to be sent gets a moment; it is in the log anyway.
-        for connection in self.clients.values_mut() {
-            if connection.backlog() > 0 {
-                let socket = connection.socket();
-                let _ = socket.set_nonblocking(false);
-                let _ = socket.set_write_timeout(Some(Duration::from_secs(1)));
-                let _ = connection.flush();
-            }
-        }
     }
 }

@@ -10,7 +10,9 @@ mod works;
 
 mod escapes;
 mod limits;
+mod network;
 mod overlay;
+mod paths;
 mod protection;
 mod sessions;
 

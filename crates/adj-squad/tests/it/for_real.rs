@@ -12,6 +12,7 @@ use adj_sandbox::Launcher;
 use adj_squad::{RunEnd, Squad};
 use adj_store::{LogFilter, MemoryStore, Store};
 use adj_testkit::{GitRepository, git_repository};
+use adj_vault::{KeySource, Keys, Vault};
 use adj_workspace::Layout;
 use std::{path::PathBuf, sync::Arc};
 use tempfile::TempDir;
@@ -66,12 +67,16 @@ impl Stage {
         std::fs::create_dir(&state).unwrap();
         let playbook = Playbook::parse(PLAYBOOK, "test.yaml").unwrap();
         let gateway = Gateway::new(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
+        let keys = Keys::new(KeySource::File, &state.join("vault"), None);
+        let vault = Vault::open(&state.join("vault"), Arc::new(keys)).unwrap();
         let engine = Engine::new(Parts {
             store,
             models: Arc::new(gateway.with("scripted", Arc::new(Scripted::new(playbook)))),
             launcher: Launcher::current_exe().unwrap(),
             layout: Layout::Overlay,
             state,
+            policy: adj_policy::Policy::built_in(),
+            vault: tokio::sync::Mutex::new(vault),
             home: None,
             node: "n1".parse().unwrap(),
         });

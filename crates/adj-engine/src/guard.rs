@@ -1,0 +1,167 @@
+//! What policy says of one session: the layers that concern it, and what people allowed to be remembered.
+
+use crate::engine::{Engine, EngineError};
+use adj_domain::{
+    Destination, Grants, Ruling, Session, SessionId, SessionSpec, Timestamp, ToolRequest, Verdict, WorkspaceSpec,
+};
+use adj_policy::{Context, HostRuling, Policy, PolicyError, ProfileError};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Longest time that a command is held while a person is asked about a host.
+const LONGEST_HOLD: Duration = Duration::from_secs(300);
+
+/// Why a session may not be what it asks to be.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    #[error("cannot use the policy")]
+    Policy(#[from] PolicyError),
+    #[error("cannot use the profile")]
+    Profile(#[from] ProfileError),
+    #[error("policy forbids it: {}{}", ruling.rule, place(ruling))]
+    Forbidden { ruling: Box<Ruling> },
+}
+
+fn place(ruling: &Ruling) -> String {
+    match (&ruling.file, ruling.line) {
+        (Some(file), Some(line)) => format!(" ({}, {file}:{line})", ruling.layer),
+        _ => format!(" ({})", ruling.layer),
+    }
+}
+
+/// Judges for one session, while one process works on it.
+pub(crate) struct Guard {
+    pub(crate) policy: Policy,
+    pub(crate) hash: String,
+    session: SessionId,
+    spec: SessionSpec,
+    /// What grants for a repository name it by.
+    repository: String,
+    grants: Mutex<Grants>,
+}
+
+impl Guard {
+    /// Puts together the layers for a session, and refuses what the session may not be at all.
+    pub(crate) async fn new(
+        machine: Policy,
+        session: &SessionId,
+        spec: &SessionSpec,
+        root: &Path,
+    ) -> Result<Self, GuardError> {
+        let (repository, folders) = match &spec.workspace {
+            WorkspaceSpec::Direct { path } => (path.clone(), up_to_repository(Path::new(path))),
+            WorkspaceSpec::Private { repository, .. } => (repository.clone(), vec![root.to_owned()]),
+        };
+        let profile = spec.confinement.profile.clone();
+        let policy = tokio::task::spawn_blocking(move || -> Result<Policy, GuardError> {
+            let mut policy = machine;
+            for folder in folders {
+                policy = policy.with_repository(&folder)?;
+            }
+            if let Some(name) = profile {
+                policy = policy.profile(Some(&name))?.1;
+            }
+            Ok(policy)
+        })
+        .await
+        .expect("reading policy files does not panic")?;
+        for ruling in [policy.mode(spec.sandbox), policy.approval(spec.approval).1] {
+            if ruling.verdict == Verdict::Deny {
+                return Err(GuardError::Forbidden { ruling: Box::new(ruling) });
+            }
+        }
+        Ok(Self {
+            hash: policy.hash(),
+            policy,
+            session: session.clone(),
+            spec: spec.clone(),
+            repository,
+            grants: Mutex::default(),
+        })
+    }
+
+    /// Learns of the grants that were given or taken back meanwhile.
+    pub(crate) async fn refresh(&self, engine: &Engine) -> Result<(), EngineError> {
+        let mut grants = self.grants().clone();
+        engine.follow_grants(&mut grants).await?;
+        *self.grants() = grants;
+        Ok(())
+    }
+
+    pub(crate) fn tool(&self, call: &ToolRequest) -> Ruling {
+        self.with_context(|context| self.policy.tool(&call.name, &call.input, context))
+    }
+
+    pub(crate) fn host(&self, to: &Destination) -> HostRuling {
+        self.with_context(|context| self.policy.host(to, context))
+    }
+
+    pub(crate) fn spec(&self) -> &SessionSpec {
+        &self.spec
+    }
+
+    /// Until when a question about a call may stand.
+    pub(crate) fn expiry(&self) -> Timestamp {
+        Timestamp::now().saturating_add(self.policy.expire_approvals_after()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Until when a command is held for a question about a host.
+    pub(crate) fn host_expiry(&self) -> Timestamp {
+        let hold = self.policy.expire_approvals_after().min(LONGEST_HOLD);
+        Timestamp::now().saturating_add(hold).unwrap_or(Timestamp::MAX)
+    }
+
+    fn with_context<T>(&self, judge: impl FnOnce(&Context<'_>) -> T) -> T {
+        let off = adj_domain::NetworkRequest::default();
+        let grants = self.grants();
+        judge(&Context {
+            approval: self.spec.approval,
+            mode: self.spec.sandbox,
+            permissions: &self.spec.agent.permissions,
+            network: self.spec.confinement.network.as_ref().unwrap_or(&off),
+            grants: &grants.standing,
+            now: Timestamp::now(),
+            session: Some(&self.session),
+            repository: Some(&self.repository),
+        })
+    }
+
+    fn grants(&self) -> std::sync::MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The folder, and those above it up to the top of its repository: each may narrow what is done in it.
+fn up_to_repository(folder: &Path) -> Vec<PathBuf> {
+    let top = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
+    folder.ancestors().take_while(|above| above.starts_with(top)).map(Path::to_owned).collect()
+}
+
+impl Engine {
+    /// The policy for a session, with everything that narrows it.
+    pub(crate) async fn guard(&self, session: &Session) -> Result<Arc<Guard>, EngineError> {
+        let (_, root) = self.places(&session.spec.workspace).await?;
+        let guard = Guard::new(self.0.parts.policy.clone(), &session.id, &session.spec, &root).await?;
+        guard.refresh(self).await?;
+        Ok(Arc::new(guard))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_is_looked_for_up_to_the_top_of_the_repository() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let inner = folder.path().join("repo/a/b");
+        std::fs::create_dir_all(&inner).expect("a folder can be made");
+        assert_eq!(up_to_repository(&inner), std::slice::from_ref(&inner), "no repository");
+        std::fs::create_dir(folder.path().join("repo/.git")).expect("a folder can be made");
+        let expected = ["repo/a/b", "repo/a", "repo"].map(|path| folder.path().join(path));
+        assert_eq!(up_to_repository(&inner), expected);
+    }
+}

@@ -1,0 +1,256 @@
+//! Paths that a plan hides or makes unchangeable, although they lie in something that is shown or writable.
+//!
+//! Everything is looked up in the finished view of the sandbox, before anything runs in it; what is made later is nobody's secret yet.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use globset::GlobMatcher;
+use rustix::fs::{AtFlags, Dir, FileType, Mode as FileMode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::mounts::{READ_ONLY, READ_WRITE, View, attach_at, clone_of};
+use crate::error::{Doing, Layer, SetupError};
+use crate::pattern::{PathPattern, Place};
+use crate::plan::{Mode, Plan};
+
+/// So many names are looked at for all patterns together; a larger tree is refused rather than half searched.
+const MAX_ENTRIES: usize = 50_000;
+/// Mounts cost the kernel memory and time.
+const MAX_MASKS: usize = 4_096;
+const MAX_LINKS: usize = 40;
+
+const HIDDEN_FILE: &str = ".hidden-file";
+const HIDDEN_FOLDER: &str = ".hidden-folder";
+
+impl View<'_> {
+    /// Carries out `plan.readonly`, then `plan.hidden`.
+    pub(super) fn masks(&self, plan: &Plan) -> Result<(), SetupError> {
+        let mut search = Search { view: self, plan, left: MAX_ENTRIES };
+        let readonly = search.find(&plan.readonly, true)?;
+        let hidden = search.find(&plan.hidden, false)?;
+        if readonly.len() + hidden.len() > MAX_MASKS {
+            let what = format!("hide or protect {} paths, more than {MAX_MASKS}", readonly.len() + hidden.len());
+            return Err(SetupError::new(Layer::Protection, what, Errno::TOOBIG));
+        }
+        self.make_unchangeable(plan, &readonly)?;
+        if hidden.is_empty() { Ok(()) } else { self.hide(&hidden) }
+    }
+
+    fn make_unchangeable(&self, plan: &Plan, paths: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
+        // The folders above are pinned as mount points of their own: renaming one would carry the path away.
+        let mut all: Vec<(PathBuf, u64)> = Vec::new();
+        let mut pins = BTreeSet::new();
+        for path in paths {
+            let Some(tree) = writable_tree(plan, path) else { continue };
+            let above = path.ancestors().skip(1).take_while(|above| *above != tree && above.starts_with(tree));
+            pins.extend(above.filter(|above| !paths.contains(*above)).map(Path::to_owned));
+            all.push((path.clone(), READ_ONLY));
+        }
+        all.extend(pins.into_iter().map(|path| (path, READ_WRITE)));
+        all.sort_by_key(|(path, _)| path.components().count());
+        for (path, attributes) in all {
+            let what = || format!("make {} unchangeable", path.display());
+            let relative = path.strip_prefix("/").unwrap_or(&path);
+            let target = match self.open_inside(relative) {
+                Ok(target) => target,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error).doing(Layer::Protection, what),
+            };
+            attach_at(&clone_of(&target, &path)?, attributes, &target).doing(Layer::Protection, what)?;
+        }
+        Ok(())
+    }
+
+    /// Covers files with an empty one and folders with an empty one, neither of which can be opened.
+    fn hide(&self, paths: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
+        let making = || "make what hides paths".to_owned();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(self.root, HIDDEN_FILE, flags, FileMode::empty()).doing(Layer::Protection, making)?;
+        rustix::fs::mkdirat(self.root, HIDDEN_FOLDER, FileMode::empty()).doing(Layer::Protection, making)?;
+        let file = self.open_inside(Path::new(HIDDEN_FILE)).doing(Layer::Protection, making)?;
+        let folder = self.open_inside(Path::new(HIDDEN_FOLDER)).doing(Layer::Protection, making)?;
+        for path in paths {
+            let what = || format!("hide {}", path.display());
+            let relative = path.strip_prefix("/").unwrap_or(path);
+            let target = match self.open_inside(relative) {
+                Ok(target) => target,
+                // Gone in the meantime, or below a folder that is hidden already.
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(error) => return Err(error).doing(Layer::Protection, what),
+            };
+            let stat = rustix::fs::statat(&target, "", AtFlags::EMPTY_PATH).doing(Layer::Protection, what)?;
+            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let mask = clone_of(if is_folder { &folder } else { &file }, path)?;
+            attach_at(&mask, READ_ONLY | libc::MOUNT_ATTR_NOEXEC, &target).doing(Layer::Protection, what)?;
+        }
+        // The masks stay; only their names in the root go.
+        rustix::fs::unlinkat(self.root, HIDDEN_FILE, AtFlags::empty()).doing(Layer::Protection, making)?;
+        rustix::fs::unlinkat(self.root, HIDDEN_FOLDER, AtFlags::REMOVEDIR).doing(Layer::Protection, making)
+    }
+}
+
+/// The tree that can be written to and that `path` lies in, if there is one.
+fn writable_tree<'p>(plan: &'p Plan, path: &Path) -> Option<&'p Path> {
+    let workspace = plan.workspace.inside().filter(|_| plan.mode == Mode::WorkspaceWrite);
+    let binds = plan.binds.iter().filter(|bind| bind.writable).map(|bind| bind.inside.as_path());
+    let trees = binds.chain(workspace).filter(|tree| path.starts_with(tree));
+    trees.max_by_key(|tree| tree.components().count())
+}
+
+struct Search<'a> {
+    view: &'a View<'a>,
+    plan: &'a Plan,
+    left: usize,
+}
+
+impl Search<'_> {
+    /// Everything that the patterns mean, as absolute paths without links.
+    fn find(&mut self, patterns: &[PathPattern], refuses_links: bool) -> Result<BTreeSet<PathBuf>, SetupError> {
+        let mut found = BTreeSet::new();
+        let mut globs: Vec<(PathBuf, GlobMatcher)> = Vec::new();
+        for pattern in patterns {
+            match pattern.place(self.plan.workspace.inside()) {
+                Some(Place::One(path)) => self.add(&path, refuses_links, &mut found)?,
+                Some(Place::Matching { base, matcher }) => globs.push((base, matcher)),
+                None => {}
+            }
+        }
+        let mut bases: Vec<PathBuf> = globs.iter().map(|(base, _)| base.clone()).collect();
+        bases.sort();
+        // What lies below another base is met on the way.
+        bases.dedup_by(|later, earlier| later.starts_with(earlier));
+        for base in bases {
+            self.walk(&base, &globs, refuses_links, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn walk(
+        &mut self,
+        base: &Path,
+        globs: &[(PathBuf, GlobMatcher)],
+        refuses_links: bool,
+        found: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), SetupError> {
+        // As the pattern names it, and where it really is.
+        let mut folders = match self.resolve(base)? {
+            Some(real) => vec![(base.to_owned(), real)],
+            None => return Ok(()),
+        };
+        while let Some((shown, real)) = folders.pop() {
+            let what = || format!("look through {}", shown.display());
+            let folder = match self.open_folder(&real) {
+                Ok(folder) => folder,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                // Not even with all rights over this tree, so nobody inside can look either.
+                Err(Errno::ACCESS) => continue,
+                Err(error) => return Err(error).doing(Layer::Protection, what),
+            };
+            for entry in Dir::new(folder).doing(Layer::Protection, what)? {
+                let entry = entry.doing(Layer::Protection, what)?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if name == "." || name == ".." {
+                    continue;
+                }
+                let Some(left) = self.left.checked_sub(1) else {
+                    let what = format!(
+                        "find what is to be hidden or protected below {}: there are more than {MAX_ENTRIES} files and folders",
+                        base.display()
+                    );
+                    return Err(SetupError::new(Layer::Protection, what, Errno::TOOBIG));
+                };
+                self.left = left;
+                let path = shown.join(name);
+                if globs.iter().any(|(_, matcher)| matcher.is_match(&path)) {
+                    self.add(&path, refuses_links, found)?;
+                } else if entry.file_type() == FileType::Directory || entry.file_type() == FileType::Unknown {
+                    folders.push((path, real.join(name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what a path really is; a link stands for what it leads to.
+    fn add(&mut self, path: &Path, refuses_links: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SetupError> {
+        let Some(real) = self.resolve(path)? else { return Ok(()) };
+        if real == path {
+            found.insert(real);
+            return Ok(());
+        }
+        if refuses_links {
+            // The link itself could be replaced.
+            return Err(Errno::LOOP).doing(Layer::Protection, || format!("make {} unchangeable", path.display()));
+        }
+        // A link to the system's own folders shows nothing that is worth hiding, and hiding those would break everything.
+        let workspace = self.plan.workspace.inside();
+        let mut shown = self.plan.binds.iter().map(|bind| bind.inside.as_path()).chain(workspace);
+        if shown.any(|tree| real.starts_with(tree) && real != tree)
+            && workspace.is_none_or(|tree| !tree.starts_with(&real))
+        {
+            found.insert(real);
+        }
+        Ok(())
+    }
+
+    /// Where a path leads inside; `None` where nothing is.
+    fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, SetupError> {
+        let what = || format!("follow {}", path.display());
+        let mut left: Vec<OsString> = parts(path).rev().collect();
+        let mut real = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                real.pop();
+                continue;
+            }
+            let next = real.join(&part);
+            let fd = match self.open(&next, OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG) => return Ok(None),
+                Err(error) => return Err(error).doing(Layer::Protection, what),
+            };
+            let stat = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH).doing(Layer::Protection, what)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+                real = next;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                // The kernel does not follow it either.
+                return Ok(None);
+            }
+            let target = rustix::fs::readlinkat(&fd, "", Vec::new()).doing(Layer::Protection, what)?;
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+            if target.is_absolute() {
+                real = PathBuf::from("/");
+            }
+            left.extend(parts(&target).rev());
+        }
+        Ok(Some(real))
+    }
+
+    fn open_folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK)
+    }
+
+    fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        rustix::fs::openat2(self.view.root, relative, flags | OFlags::CLOEXEC, FileMode::empty(), resolve)
+    }
+}
+
+/// The names of a path and its steps upwards.
+fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
