@@ -2,6 +2,10 @@
 //!
 //! A body panics when something that must hold does not.
 
+pub mod command;
+pub mod egress;
 pub mod journal;
 pub mod patch;
+pub mod policy;
 pub mod provider_stream;
+pub mod rules;

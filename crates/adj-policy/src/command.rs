@@ -21,6 +21,8 @@ pub const MAX_SCRIPT_BYTES: usize = 64 * 1024;
 pub const MAX_COMMANDS: usize = 500;
 /// How often a command may hold another: each `sh -c` counts twice, as a script and as a command, each `env` once.
 pub const MAX_DEPTH: usize = 12;
+/// How many words and letters are looked at, those of nested pieces each time.
+const MAX_WORK: usize = 2 * 1024 * 1024;
 /// How much is kept of all the commands together.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -165,6 +167,7 @@ struct Findings {
     /// How many groups, loops and substitutions are open, over all nested pieces.
     nesting: usize,
     kept_bytes: usize,
+    work: usize,
 }
 
 impl Findings {
@@ -197,6 +200,15 @@ impl Findings {
             self.unknown(format!("it holds more than {MAX_COMMANDS} commands, or very long ones"));
         }
         is_full
+    }
+
+    /// Counts what is about to be looked at, and tells whether that is still to be done.
+    fn spend(&mut self, work: usize) -> bool {
+        self.work = self.work.saturating_add(work + 1);
+        if self.work > MAX_WORK {
+            self.unknown("it takes too much work to follow");
+        }
+        self.work <= MAX_WORK && !self.is_full()
     }
 
     /// Goes one level deeper, unless that is too deep.

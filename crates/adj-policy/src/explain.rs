@@ -4,10 +4,11 @@ use crate::{
     Policy,
     document::shown,
     layer::{Layer, LayerKind},
+    packages::grouped,
     policy::written,
     settings::Said,
 };
-use adj_domain::{ApprovalPolicy, Ruling, SandboxMode, Verdict};
+use adj_domain::{ApprovalPolicy, HostRule, Ruling, SandboxMode, Verdict};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -132,8 +133,8 @@ impl Policy {
         }
         let hosts = self.said(|layer| {
             let hosts = layer.settings.hosts.as_ref()?;
-            let texts: Vec<String> = hosts.value.iter().map(|host| host.value.to_string()).collect();
-            Some(vec![saying(layer, hosts.line, bounded(texts))])
+            let rules: Vec<HostRule> = hosts.value.iter().map(|host| host.value.clone()).collect();
+            Some(vec![saying(layer, hosts.line, bounded(grouped(&rules)))])
         });
         let effective = if hosts.len() == 1 { hosts[0].value.clone() } else { "what every list names".to_owned() };
         key("network.hosts", effective, hosts);

@@ -19,17 +19,65 @@ fn replay(target: &str, run: fn(&[u8])) {
     }
 }
 
+type Body = fn(&[u8]);
+
+const BODIES: [(&str, Body); 7] = [
+    ("command", bodies::command::run),
+    ("egress", bodies::egress::run),
+    ("journal", bodies::journal::run),
+    ("patch", bodies::patch::run),
+    ("policy", bodies::policy::run),
+    ("provider_stream", bodies::provider_stream::run),
+    ("rules", bodies::rules::run),
+];
+
+fn check(target: &str) {
+    let (_, run) = BODIES.into_iter().find(|(name, _)| *name == target).unwrap();
+    replay(target, run);
+}
+
 #[test]
-fn provider_stream() {
-    replay("provider_stream", bodies::provider_stream::run);
+fn every_target_is_replayed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    let mut targets: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    targets.sort();
+    assert_eq!(targets, BODIES.map(|(name, _)| name));
+}
+
+#[test]
+fn command() {
+    check("command");
+}
+
+#[test]
+fn egress() {
+    check("egress");
 }
 
 #[test]
 fn journal() {
-    replay("journal", bodies::journal::run);
+    check("journal");
 }
 
 #[test]
 fn patch() {
-    replay("patch", bodies::patch::run);
+    check("patch");
+}
+
+#[test]
+fn policy() {
+    check("policy");
+}
+
+#[test]
+fn provider_stream() {
+    check("provider_stream");
+}
+
+#[test]
+fn rules() {
+    check("rules");
 }

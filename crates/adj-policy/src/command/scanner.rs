@@ -23,6 +23,9 @@ const RESERVED: &[&str] = &[
 
 /// Reads a script and notes its commands.
 pub(super) fn script(found: &mut Findings, text: &str, through: Vec<&'static str>, dialect: Dialect) {
+    if !found.spend(text.len()) {
+        return;
+    }
     found.deeper(|found| {
         let mut scanner = Scanner::new(found, text, through, dialect);
         let (through, nesting) = (scanner.through.clone(), scanner.found.nesting);
@@ -525,6 +528,11 @@ impl<'a> Scanner<'a> {
                 }
                 if operator == "<&" {
                     return self.broken("a redirection is not understood");
+                }
+                let is_usual = |character: char| is_name_part(character) || matches!(character, '.' | '/' | '-');
+                if operator == ">&" && (target.is_dynamic || !target.literal.chars().all(is_usual)) {
+                    // Bash expands such a name a second time, even a quoted one.
+                    self.found.unknown("a redirection is not understood");
                 }
                 if target.literal.contains("/dev/tcp") || target.literal.contains("/dev/udp") {
                     self.found.unknown("a redirection opens a connection");

@@ -72,7 +72,7 @@ const WRAPPERS: &[Wrapper] = &[
     Wrapper {
         name: "sudo",
         flags: "AbEHknPS",
-        values: "ughpCrtTUDR",
+        values: "ugpCrtTUDR",
         long_flags: &["non-interactive", "preserve-env", "set-home", "background", "stdin", "reset-timestamp"],
         long_values: &["user", "group", "host", "prompt", "chdir", "chroot"],
         assigns: true,
@@ -95,10 +95,19 @@ const WRAPPERS: &[Wrapper] = &[
 
 /// Programs that run others in ways which are not followed.
 const RUNNERS: &[&str] = &[
-    "ash-run",
     "at",
     "batch",
+    "abduco",
     "bwrap",
+    "caffeinate",
+    "chronic",
+    "dtach",
+    "ifne",
+    "nix-shell",
+    "pee",
+    "screen",
+    "tmux",
+    "xterm",
     "capsh",
     "chpst",
     "chroot",
@@ -173,7 +182,7 @@ const UNFOLLOWED: &[&str] = &[
 
 /// Notes a command, and those that it runs.
 pub(super) fn command(found: &mut Findings, command: SimpleCommand, dialect: Dialect) {
-    if found.is_full() {
+    if !found.spend(command.argv.len()) {
         return;
     }
     found.deeper(|found| {
@@ -350,16 +359,15 @@ fn wrapped(found: &mut Findings, command: &SimpleCommand, wrapper: &Wrapper, dia
     let Some(rest) = argv.get(at..).filter(|rest| !rest.is_empty()) else { return is_xargs };
     let mut rest = rest.to_vec();
     if is_xargs {
-        match replaced {
-            Some(mark) => {
-                for word in &mut rest {
-                    if word.literal().is_some_and(|text| text.contains(&mark)) {
-                        *word = Word::Dynamic { text: word.to_string(), splits: false };
-                    }
+        if let Some(mark) = replaced {
+            for word in &mut rest {
+                if word.literal().is_some_and(|text| text.contains(&mark)) {
+                    *word = Word::Dynamic { text: word.to_string(), splits: false };
                 }
             }
-            None => rest.push(Word::Dynamic { text: "…".to_owned(), splits: true }),
         }
+        // A later option may have taken the replacement back.
+        rest.push(Word::Dynamic { text: "…".to_owned(), splits: true });
     }
     let mut inner = inner(command, wrapper.name, rest);
     inner.sets.extend(sets);
@@ -381,9 +389,7 @@ fn guess(found: &mut Findings, command: &SimpleCommand, dialect: Dialect) {
     });
     for at in starts.take(4) {
         let words = command.argv[at..].to_vec();
-        if let (1, Some(text)) = (words.len(), words[0].literal())
-            && text.contains(' ')
-        {
+        if let Some(text) = words[0].literal().filter(|text| text.contains(' ')) {
             scanner::script(found, text, through(command, "guess"), Dialect::Posix);
         } else {
             self::command(found, inner(command, "guess", words), dialect);
@@ -413,12 +419,16 @@ fn find(found: &mut Findings, command: &SimpleCommand, dialect: Dialect) {
     if let Some(word) = command.argv.iter().find(|word| word.is_dynamic()) {
         found.unknown(format!("`{word}` may make `find` run commands"));
     }
-    let mut words = command.argv[1..].iter();
-    while let Some(word) = words.next() {
+    for (at, word) in command.argv.iter().enumerate() {
         if !matches!(word.literal(), Some("-exec" | "-execdir" | "-ok" | "-okdir")) {
             continue;
         }
+        if !found.spend(command.argv.len() - at) {
+            return;
+        }
+        // One that is the value of another option is looked at as well, since that cannot be told here.
         let mut argv: Vec<Word> = Vec::new();
+        let mut words = command.argv[at + 1..].iter();
         loop {
             let Some(word) = words.next() else {
                 found.unknown("a command of `find` has no end");
@@ -452,7 +462,7 @@ fn watch(found: &mut Findings, command: &SimpleCommand) {
     let mut at = 1;
     while let Some(option) = command.argv.get(at).and_then(Word::literal).filter(|word| word.starts_with('-')) {
         match option {
-            "-b" | "-d" | "-e" | "-g" | "-t" | "-c" | "-w" | "-p" | "-x" => at += 1,
+            "-b" | "-d" | "-e" | "-g" | "-t" | "-c" | "-w" | "-p" => at += 1,
             "-n" if command.argv.get(at + 1).is_some_and(|word| !word.is_dynamic()) => at += 2,
             _ => return guess(found, command, Dialect::Posix),
         }

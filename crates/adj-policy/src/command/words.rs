@@ -45,80 +45,17 @@ pub(super) fn is_name_part(character: char) -> bool {
 
 /// Tells whether a variable changes what later words mean or which code programs load, or is more to the shell than a text.
 pub(super) fn is_dangerous_variable(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "BROWSER",
-        "CDPATH",
-        "CLASSPATH",
-        "COPROC",
-        "DIRSTACK",
-        "EDITOR",
-        "EMACS",
-        "ENV",
-        "EUID",
-        "EXECIGNORE",
-        "FCEDIT",
-        "FIGNORE",
-        "FPATH",
-        "FUNCNAME",
-        "FUNCNEST",
-        "GCONV_PATH",
-        "GLOBIGNORE",
-        "GLOBSORT",
-        "GROUPS",
-        "HOME",
-        "HOSTALIASES",
-        "HOSTFILE",
-        "IFS",
-        "IGNOREEOF",
-        "INPUTRC",
-        "INSIDE_EMACS",
-        "JAVA_TOOL_OPTIONS",
-        "LESSCLOSE",
-        "LESSOPEN",
-        "LINENO",
-        "LOCPATH",
-        "MAIL",
-        "MAILCHECK",
-        "MAILPATH",
-        "MAKEFILES",
-        "MAKEFLAGS",
-        "MANPAGER",
-        "MFLAGS",
-        "NLSPATH",
-        "OPTARG",
-        "OPTERR",
-        "OPTIND",
-        "PAGER",
-        "PATH",
-        "POSIXLY_CORRECT",
-        "PPID",
-        "PROMPT_COMMAND",
-        "PROMPT_DIRTRIM",
-        "PS0",
-        "PS1",
-        "PS2",
-        "PS3",
-        "PS4",
-        "RANDOM",
-        "SECONDS",
-        "SHELL",
-        "SHELLOPTS",
-        "SRANDOM",
-        "TIMEFORMAT",
-        "TMOUT",
-        "TMPDIR",
-        "UID",
-        "VISUAL",
-        "WATCH",
-        "WATCH_COMMAND",
-        "ZDOTDIR",
-        "_",
-        "_JAVA_OPTIONS",
-    ];
+    const NAMES: &str = " AR AS BROWSER CC CDPATH CLASSPATH COPROC CPP CXX DIRSTACK EMACS ENV EUID EXECIGNORE FCEDIT FIGNORE FPATH \
+         FUNCNAME FUNCNEST GCONV_PATH GLOBIGNORE GLOBSORT GOFLAGS GOROOT GROUPS HOME HOSTALIASES HOSTFILE IFS IGNOREEOF INPUTRC \
+         INSIDE_EMACS KUBECONFIG LD LESSCLOSE LESSOPEN LINENO LOCPATH MAIL MAILCHECK MAILPATH MAKE MAKEFILES MAKEFLAGS MFLAGS \
+         NLSPATH OPENSSL_CONF OPTARG OPTERR OPTIND PATH POSIXLY_CORRECT PPID PROMPT_DIRTRIM PS0 PS1 PS2 PS3 PS4 RANDOM RANLIB \
+         RIPGREP_CONFIG_PATH SECONDS SHELL SHELLOPTS SRANDOM TIMEFORMAT TMOUT UID VISUAL ZDOTDIR _ ";
     const BEGINNINGS: &[&str] = &[
+        "AWS_",
         "BASH",
         "CARGO_",
         "COMP_",
+        "DOCKER_",
         "DYLD_",
         "EPOCH",
         "GIT_",
@@ -133,16 +70,51 @@ pub(super) fn is_dangerous_variable(name: &str) -> bool {
         "RUBY",
         "RUSTC",
         "RUSTDOC",
+        "RUSTFLAGS",
         "SSH_",
         "SUDO_",
         "UV_",
         "XDG_",
         "npm_",
     ];
-    NAMES.contains(&name)
+    const ENDS: &[&str] = &[
+        "PAGER",
+        "EDITOR",
+        "_ASKPASS",
+        "_COMMAND",
+        "_LAUNCHER",
+        "_OPTIONS",
+        "_PRELOAD",
+        "_RSH",
+        "_RUNNER",
+        "_SSH",
+        "_WRAPPER",
+        "OPT",
+    ];
+    /// Some of those above that only change what is printed or written.
+    const HARMLESS: &[&str] = &[
+        "CARGO_INCREMENTAL",
+        "CARGO_NET_OFFLINE",
+        "CARGO_TERM_COLOR",
+        "GIT_AUTHOR_DATE",
+        "GIT_AUTHOR_EMAIL",
+        "GIT_AUTHOR_NAME",
+        "GIT_COMMITTER_DATE",
+        "GIT_COMMITTER_EMAIL",
+        "GIT_COMMITTER_NAME",
+        "GIT_TERMINAL_PROMPT",
+        "NODE_ENV",
+        "PIP_NO_INPUT",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONHASHSEED",
+        "PYTHONIOENCODING",
+        "PYTHONUNBUFFERED",
+        "PYTHONUTF8",
+    ];
+    let is_suspicious = NAMES.split_whitespace().any(|known| known == name)
         || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
-        || name.ends_with("_PRELOAD")
-        || name.ends_with("_ASKPASS")
+        || ENDS.iter().any(|end| name.ends_with(end));
+    is_suspicious && !HARMLESS.contains(&name)
 }
 
 /// Tells whether an assignment could do more than to set a text.

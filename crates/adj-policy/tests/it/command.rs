@@ -111,6 +111,9 @@ fn command_lines_are_taken_apart() {
 #[test]
 fn what_is_forbidden_is_found_however_it_is_reached() {
     let ways = [
+        "script -qc 'rm x' /dev/null",
+        "tmux new 'rm x'",
+        "find . -name -exec -exec rm {} \\;",
         "rm x",
         "/bin/rm x",
         "../../bin/rm x",
@@ -157,6 +160,11 @@ fn what_is_forbidden_is_found_however_it_is_reached() {
 #[test]
 fn what_changes_the_meaning_of_later_words_is_unknown() {
     let lines = [
+        "RUSTFLAGS=x cargo test",
+        "CC=x make",
+        "TAR_OPTIONS=x tar x",
+        "ls >&'a b'",
+        "watch -x ls",
         "PATH=x ls",
         "IFS=x; ls",
         "export PATH",
@@ -229,6 +237,8 @@ fn what_changes_the_meaning_of_later_words_is_unknown() {
         "ssh host",
         "git status",
         "read -r x",
+        "RUST_BACKTRACE=1 PYTHONUNBUFFERED=1 ls",
+        "ls >&out",
         "FOO=bar ls",
         "bash --version",
         "echo 'a\nb'",

@@ -215,6 +215,12 @@ fn lines_that_are_written_to_mislead_start_nothing_untold() {
         "set -o posix; c1",
         "BASH_CMDS[c1]=/dev/null c2",
         "watch=1 c1; bash --rcfile x -ic c2",
+        "c1 >&'$(c2)'",
+        "c1 &>'$(c2)' 2>'`c3`' 3<>'$(c3)'",
+        "c1 >()",
+        "printf x | xargs -I% -n1 c2 %",
+        "find file -name -exec -o -exec c2 {} ';'",
+        "[ ! file = file -o -n x ] || c1",
         "jobs -x c2; enable -n echo; type c1",
     ];
     let known = lines.iter().filter(|line| machine.check(line)).count();

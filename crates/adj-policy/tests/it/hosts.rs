@@ -186,7 +186,7 @@ fn the_group_of_package_registries_is_what_a_profile_asks_for() {
     let (profile, policy) = Policy::built_in().profile(Some("packages")).expect("it is built in");
     assert_eq!(profile.network, NetworkRequest { hosts: group(PACKAGES).expect("it is there"), ask: false });
     let call = Call { network: profile.network, ..Call::new(OnRequest) };
-    for (to, expected) in [("registry.npmjs.org:443", Allow), ("deb.debian.org:80", Allow), ("example.org:443", Deny)] {
+    for (to, expected) in [("crates.io:443", Allow), ("deb.debian.org:80", Allow), ("example.org:443", Deny)] {
         assert_eq!(call.host(&policy, to).ruling.verdict, expected, "{to}");
     }
 }

@@ -218,10 +218,7 @@ fn hostile_files_end_soon_with_a_complaint() {
         "x = [1]\nfor a in x:\n  x = [x]\n".to_owned() + &"x = [x]\n".repeat(20),
         "def f(): f()\nf()".to_owned(),
         "def f(): return [f(), f()]\nf()".to_owned(),
-        format!(
-            "x = {}\nfor a in x:\n for b in x:\n  for c in x:\n   for d in x: pass\n",
-            format!("[{}]", "1,".repeat(100))
-        ),
+        format!("x = [{}]\nfor a in x:\n for b in x:\n  for c in x:\n   for d in x: pass\n", "1,".repeat(100)),
         format!("x = [{}]\ny = [[a, b, c, d] for a in x for b in x for c in x for d in x]", "1,".repeat(100)),
         format!("x = [{}]\nfor a in x:\n for b in x:\n  prefix_rule(pattern = [\"a\"])\n", "1,".repeat(200)),
         "prefix_rule(pattern=[\"a\"])\n".repeat(MAX_RULES + 1),

@@ -49,7 +49,8 @@ impl Scanner<'_> {
                     self.only_in_bash("<(");
                     self.at += 2;
                     self.substitution()?;
-                    piece.dynamic(false);
+                    // An empty one is no word at all.
+                    piece.dynamic(true);
                 }
                 _ if ends_a_word(Some(character)) => break,
                 '\\' => {
