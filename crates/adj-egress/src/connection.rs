@@ -4,7 +4,7 @@ use crate::{
     Protocol,
     admit::Door,
     exchange::{Scene, answer, next_request},
-    head::RequestHead,
+    head::{HeadError, RequestHead},
     refusal::{Refusal, Stop},
     socks::{self, Introduction, Parsed, SocksError},
     target::{Authority, authority},
@@ -24,6 +24,10 @@ async fn run(door: &Door, mut client: Wire) -> Result<(), Stop> {
         client.incoming.until(door.limits.head_timeout, |bytes| Ok::<_, Stop>(bytes.first().copied())).await??;
     if first == 5 {
         return serve_socks(door, client).await;
+    }
+    // TLS to the door itself, the older SOCKS: nobody has to wait for the end of a line that never comes.
+    if !first.is_ascii_graphic() {
+        return tunnel::finish(door, client, Err(HeadError::StartLine.into())).await;
     }
     loop {
         let ended = match next_request(door, &mut client).await {

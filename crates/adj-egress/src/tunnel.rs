@@ -114,11 +114,15 @@ impl End<'_> {
     /// Passes what is not TLS, whoever speaks first; TLS has to be for the right host.
     async fn check_if_tls(self, mut client: Wire, mut upstream: Wire) -> Result<(), Stop> {
         let idle = self.door.limits.idle_timeout;
-        let first = tokio::select! {
-            first = client.incoming.fill(idle) => first.map(|_| client.incoming.buffer.first() == Some(&22))?,
-            first = upstream.incoming.fill(idle) => first.map(|_| false)?,
-        };
-        if first {
+        // A client in a hurry has spoken already.
+        if client.incoming.buffer.is_empty() {
+            tokio::select! {
+                said = client.incoming.fill(idle) => said?,
+                said = upstream.incoming.fill(idle) => said?,
+            };
+        }
+        let upstream_was_first = !upstream.incoming.buffer.is_empty();
+        if !upstream_was_first && client.incoming.buffer.first() == Some(&22) {
             return self.check_hello(client, upstream).await;
         }
         Ok(copy::both_ways(&mut client, &mut upstream, idle).await?)
@@ -126,13 +130,23 @@ impl End<'_> {
 
     /// Passes TLS on after its hello was seen to be for the right host, and no other is hidden in it.
     async fn check_hello(self, mut client: Wire, mut upstream: Wire) -> Result<(), Stop> {
+        match self.pass_hello(&mut client, &mut upstream).await? {
+            Ok(()) => Ok(copy::both_ways(&mut client, &mut upstream, self.door.limits.idle_timeout).await?),
+            Err(objection) => {
+                drop(upstream);
+                self.shut(client, objection).await
+            }
+        }
+    }
+
+    async fn pass_hello(&self, client: &mut Wire, upstream: &mut Wire) -> Result<Result<(), String>, Stop> {
         let limits = &self.door.limits;
         let (hello, length) = match client.incoming.until(limits.head_timeout, read_hello).await? {
             Ok(found) => found,
-            Err(error) => return self.shut(client, error.to_string()).await,
+            Err(error) => return Ok(Err(error.to_string())),
         };
         if let Err(objection) = self.agrees(&hello, true) {
-            return self.shut(client, objection).await;
+            return Ok(Err(objection));
         }
         let first = client.incoming.buffer.split_to(length);
         upstream.outgoing.send(&first, limits.idle_timeout).await?;
@@ -142,18 +156,13 @@ impl End<'_> {
         let back = upstream.incoming.buffer.split();
         client.outgoing.send(&back, limits.idle_timeout).await?;
         match retries {
-            Ok(false) => {}
+            Ok(false) => Ok(Ok(())),
             Ok(true) => match client.incoming.until(limits.head_timeout, second_hello).await? {
-                Ok(hello) => {
-                    if let Err(objection) = self.agrees(&hello, true) {
-                        return self.shut(client, objection).await;
-                    }
-                }
-                Err(error) => return self.shut(client, format!("after a retry: {error}")).await,
+                Ok(hello) => Ok(self.agrees(&hello, true)),
+                Err(error) => Ok(Err(format!("after a retry: {error}"))),
             },
-            Err(error) => return self.shut(client, format!("the server's side: {error}")).await,
+            Err(error) => Ok(Err(format!("the server's side: {error}"))),
         }
-        Ok(copy::both_ways(&mut client, &mut upstream, limits.idle_timeout).await?)
     }
 
     /// Answers in the host's place, and serves the requests that come.

@@ -1,6 +1,6 @@
 //! TLS that is opened by consent.
 
-use crate::stage::{Host, OK, Script, company, rule, server_config, tls};
+use crate::stage::{Answer, Host, OK, Script, company, rule, server_config, tls};
 use adj_domain::HostRule;
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ async fn the_host_has_to_prove_itself() {
         params.self_signed(&key).expect("it can be signed")
     };
     let stranger = Host::start(OK.into(), Some(server_config(signed("a.test").der().clone(), &key))).await;
-    let clear = Host::plain(OK).await;
-    // The company's certificate is for names below .test, so not for this one.
+    let clear = Host::plain(Answer::Early(b"220 no TLS here\r\n".to_vec())).await;
+    // The company's certificate is for other names.
     let other = Host::tls(OK).await;
     let stage =
         Script::new([opened("a.test", stranger.port), opened("a.test", clear.port), opened("b.example", other.port)])

@@ -121,7 +121,7 @@ async fn a_placeholder_anywhere_else_stops_the_request() {
 
 #[tokio::test]
 async fn nothing_secret_goes_out_in_the_clear() {
-    let host = Host::plain(OK).await;
+    let host = Host::plain(Answer::Early(b"220 no TLS here\r\n".to_vec())).await;
     let stage = stage(host.port, bearer());
     let to = format!("a.test:{}", host.port);
     let text = format!("GET http://{to}/ HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\r\n");

@@ -220,7 +220,7 @@ impl Host {
         Self::start(answer.into(), None).await
     }
 
-    /// With a certificate of the company for `*.test`.
+    /// With a certificate of the company for `a.test` and `b.test`.
     pub async fn tls(answer: impl Into<Answer>) -> Self {
         Self::start(answer.into(), Some(company().config.clone())).await
     }
@@ -253,12 +253,14 @@ impl Host {
     }
 }
 
+pub type Make = Arc<dyn Fn(&str) -> Vec<Vec<u8>> + Send + Sync>;
+
 #[derive(Clone)]
 pub enum Answer {
     /// Pieces that are sent one by one.
     Pieces(Vec<Vec<u8>>),
     /// Made from the request.
-    Made(Arc<dyn Fn(&str) -> Vec<Vec<u8>> + Send + Sync>),
+    Made(Make),
     /// Before anything was asked.
     Early(Vec<u8>),
 }
@@ -327,7 +329,8 @@ pub fn company() -> &'static Company {
         let pem = params.self_signed(&key).expect("it can be signed").pem();
         let issuer = rcgen::Issuer::new(params, key);
         let leaf_key = rcgen::KeyPair::generate().expect("a key can be made");
-        let leaf = rcgen::CertificateParams::new(vec!["*.test".to_owned()]).expect("the name is good");
+        let leaf =
+            rcgen::CertificateParams::new(vec!["a.test".to_owned(), "b.test".to_owned()]).expect("the name is good");
         let leaf = leaf.signed_by(&leaf_key, &issuer).expect("it can be signed");
         Company { pem, config: server_config(leaf.der().clone(), &leaf_key) }
     })
