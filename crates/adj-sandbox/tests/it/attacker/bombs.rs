@@ -1,0 +1,116 @@
+//! Using up what others need; `BROKEN` means that the whole of it was had.
+
+use std::io::Write;
+
+use super::broken_if;
+
+pub(super) fn attack(name: &str, argument: &str, _: &str) -> bool {
+    let amount = || argument.parse::<usize>().expect("a number");
+    match name {
+        "private-memory" => broken_if(mapped(amount() << 20, libc::MAP_PRIVATE)),
+        "shared-anonymous" => broken_if(mapped(amount() << 20, libc::MAP_SHARED)),
+        "unmapped-file" => broken_if(memory_files(amount() << 20)),
+        "segments" => broken_if(segments(amount())),
+        "descriptors-bomb" => {
+            let all: Vec<_> = (0..amount()).map_while(|_| std::fs::File::open("/dev/null").ok()).collect();
+            broken_if(all.len() == amount());
+        }
+        "processes" => broken_if(processes(amount())),
+        "threads" => {
+            let all: Vec<_> = (0..amount())
+                .map_while(|_| {
+                    let sleep = || std::thread::sleep(std::time::Duration::from_secs(1));
+                    std::thread::Builder::new().stack_size(64 << 10).spawn(sleep).ok()
+                })
+                .collect();
+            let is_all = all.len() == amount();
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            broken_if(is_all);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Long enough for a watcher to see it.
+fn linger() {
+    std::thread::sleep(std::time::Duration::from_millis(400));
+}
+
+fn mapped(bytes: usize, kind: i32) -> bool {
+    // SAFETY: a fresh mapping of exactly the bytes that are then written.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let place = libc::mmap(std::ptr::null_mut(), bytes, protection, kind | libc::MAP_ANONYMOUS, -1, 0);
+        if place == libc::MAP_FAILED {
+            return false;
+        }
+        std::ptr::write_bytes(place.cast::<u8>(), 1, bytes);
+    }
+    linger();
+    true
+}
+
+/// Memory that no process has mapped: it is in nobody's resident set.
+fn memory_files(bytes: usize) -> bool {
+    let piece = vec![1u8; 1 << 20];
+    let mut files = Vec::new();
+    for _ in 0..bytes >> 20 {
+        let Ok(file) = rustix::fs::memfd_create("bomb", rustix::fs::MemfdFlags::empty()) else { return false };
+        let mut file = std::fs::File::from(file);
+        if file.write_all(&piece).is_err() {
+            return false;
+        }
+        files.push(file);
+    }
+    linger();
+    true
+}
+
+/// Segments of System V shared memory, each filled and then let go, so that never more than one is in a resident set.
+fn segments(count: usize) -> bool {
+    let bytes = 1 << 20;
+    let mut all = Vec::new();
+    // SAFETY: each is fresh and has exactly the bytes that are then written.
+    unsafe {
+        for _ in 0..count {
+            let id = libc::shmget(libc::IPC_PRIVATE, bytes, libc::IPC_CREAT | 0o600);
+            let place = libc::shmat(id, std::ptr::null(), 0);
+            if id < 0 || place as isize == -1 {
+                break;
+            }
+            std::ptr::write_bytes(place.cast::<u8>(), 1, bytes);
+            libc::shmdt(place);
+            all.push(id);
+        }
+        linger();
+        for id in &all {
+            libc::shmctl(*id, libc::IPC_RMID, std::ptr::null_mut());
+        }
+    }
+    all.len() == count
+}
+
+/// So many children at once, which all end with this process at the latest.
+fn processes(count: usize) -> bool {
+    let mut all = Vec::new();
+    // SAFETY: this process has one thread; a child only sleeps and ends.
+    unsafe {
+        for _ in 0..count {
+            match libc::fork() {
+                0 => {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::sleep(5);
+                    libc::_exit(0);
+                }
+                -1 => break,
+                child => all.push(child),
+            }
+        }
+        linger();
+        for child in &all {
+            libc::kill(*child, libc::SIGKILL);
+        }
+    }
+    all.len() == count
+}
