@@ -130,14 +130,15 @@ impl Board {
                 self.line(name, Tone::Bad, format!("{call} → refused: {rule}"))
             }
             SessionEvent::ApprovalRequested { subject, again, .. } => {
-                let what = match subject {
+                let (id, what) = match subject {
                     ApprovalSubject::Tool { tool_use_id, .. } => {
-                        self.calls.get(tool_use_id.as_str()).cloned().unwrap_or_else(|| "a call".to_owned())
+                        let call = self.calls.get(tool_use_id.as_str()).cloned();
+                        (tool_use_id, call.unwrap_or_else(|| "a call".to_owned()))
                     }
-                    ApprovalSubject::Host { to } => format!("{to}"),
+                    ApprovalSubject::Host { to } => (&event.id, format!("reach {to}")),
                 };
                 let again = again.as_ref().map(|why| format!(" again ({why})")).unwrap_or_default();
-                self.line(name, Tone::Plain, format!("asks for approval{again}: {what}"))
+                self.line(name, Tone::Plain, format!("asks{again}: {what} (adjutant approvals allow {id})"))
             }
             SessionEvent::ToolConfirmed { result, by, .. } | SessionEvent::HostConfirmed { result, by, .. } => {
                 let said = if *result == ApprovalResult::Allow { "allowed" } else { "denied" };

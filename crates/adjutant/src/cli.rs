@@ -1,5 +1,15 @@
 //! What can be typed. The doc comments are the manual.
 
+mod approvals;
+mod confinement;
+mod policy;
+mod secret;
+
+pub use approvals::{AllowArgs, ApprovalsCommand, Remember};
+pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
+pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
+pub use secret::{SecretCommand, SetArgs};
+
 use adj_domain::{LogId, ModelRef, RunId, SandboxMode, SessionId};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -8,7 +18,9 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "adjutant", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "State:     ADJUTANT_HOME, or adjutant in the XDG state directory (~/.local/state/adjutant)\n\
-                        Settings:  adjutant/config.toml in the XDG configuration directory (~/.config)\n\n\
+                        Settings:  adjutant/config.toml in the XDG configuration directory (~/.config)\n\
+                        Policy:    /etc/adjutant/requirements.toml, adjutant/policy.toml beside the settings,\n           \
+                        .adjutant/policy.toml in a repository\n\n\
                         Exit codes:\n    \
                         0  done\n    \
                         1  the work failed\n    \
@@ -16,7 +28,8 @@ use std::path::PathBuf;
                         3  the answer did not fit its schema\n    \
                         4  no sandbox here\n    \
                         5  trouble with the journal\n    \
-                        6  a trace is not what was written\n  \
+                        6  a trace is not what was written\n    \
+                        7  waiting for an approval\n  \
                         130  interrupted")]
 pub struct Cli {
     #[command(subcommand)]
@@ -28,7 +41,23 @@ pub enum Command {
     Run(RunArgs),
     Exec(ExecArgs),
     #[command(subcommand)]
+    Approvals(ApprovalsCommand),
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    #[command(subcommand)]
     Trace(TraceCommand),
+    /// Look whether agents can be confined on this machine
+    ///
+    /// Builds a sandbox and says what it is made of, what is missing, what follows from that and what to do about it. The
+    /// exit code is 4 where sessions cannot run confined, and 2 where policy, vault or git keep them from starting.
+    #[command(after_help = "Examples:\n  adjutant doctor\n  adjutant doctor --json")]
+    Doctor {
+        /// Print it as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  adjutant completions bash > ~/.local/share/bash-completion/completions/adjutant"
@@ -117,9 +146,11 @@ pub struct RunArgs {
 
 /// Run one agent on a folder, in the foreground
 ///
-/// Progress goes to standard error, the agent's last message to standard output.
+/// Progress goes to standard error, the agent's last message to standard output. Where a person has to be asked and there
+/// is no terminal, the exit code is 7; `adjutant approvals` answers, and `--resume` goes on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  adjutant exec \"why does the build fail?\" --sandbox read-only\n  \
+                        adjutant exec \"update the dependencies\" --profile packages --limit memory=4GiB\n  \
                         git diff | adjutant exec - --output-schema review.json --last-message review.out\n  \
                         adjutant exec --resume sesn_0123456789abcdef \"and now the tests\"")]
 pub struct ExecArgs {
@@ -134,9 +165,11 @@ pub struct ExecArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// How far commands may reach: read-only, workspace-write, or danger-full-access, which is without a sandbox
-    #[arg(long, short = 's', value_name = "MODE", default_value = "workspace-write")]
-    pub sandbox: SandboxMode,
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
+
+    #[command(flatten)]
+    pub approval: ApprovalArgs,
 
     /// A JSON Schema that the last message must fit: one that does not is sent back once, then the exit code is 3
     #[arg(long, value_name = "FILE")]
@@ -147,7 +180,8 @@ pub struct ExecArgs {
     pub last_message: Option<PathBuf>,
 
     /// Go on with an earlier session
-    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "sandbox", "model", "effort", "max_steps"])]
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "model", "effort", "max_steps", "approval"])]
+    #[arg(conflicts_with_all = CONFINEMENT)]
     pub resume: Option<SessionId>,
 
     /// Model requests that one turn may take

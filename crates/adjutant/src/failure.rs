@@ -12,6 +12,8 @@ pub enum Code {
     NoSandbox = 4,
     Journal = 5,
     TraceBroken = 6,
+    /// A person is asked, and nobody is there.
+    Waiting = 7,
     Interrupted = 130,
 }
 
@@ -141,6 +143,20 @@ fn classify_one(cause: &(dyn Error + 'static)) -> Option<(Code, Option<String>)>
     if let Some(adj_store::ClaimError::Held { pid, .. }) = cause.downcast_ref() {
         let hint = format!("process {pid} is working on it; wait for it, or stop it with `kill {pid}`");
         return Some((Code::Usage, Some(hint)));
+    }
+    if let Some(adj_engine::EngineError::Guard(error)) = cause.downcast_ref() {
+        let hint = match error {
+            adj_engine::GuardError::Forbidden { .. } => "`adjutant policy show` says what holds here and who says so",
+            _ => "nothing starts under a policy that cannot be read; `adjutant policy check` looks at every file",
+        };
+        return Some((Code::Usage, Some(hint.to_owned())));
+    }
+    if cause.is::<adj_engine::ConfinementError>() {
+        return Some((Code::Usage, None));
+    }
+    if cause.is::<adj_engine::AnswerError>() || matches!(cause.downcast_ref(), Some(adj_engine::EngineError::Answer(_)))
+    {
+        return Some((Code::Usage, Some("`adjutant approvals list` shows what waits for an answer".to_owned())));
     }
     if let Some(adj_engine::EngineError::NoSession(_)) = cause.downcast_ref() {
         return Some((Code::Usage, Some("`adjutant trace list` shows what there is".to_owned())));

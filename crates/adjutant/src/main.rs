@@ -7,8 +7,14 @@ mod cli;
 mod commands;
 mod wiring;
 
+mod account;
+mod confinement;
 mod demo;
 mod settings;
+
+mod asker;
+mod interview;
+mod questions;
 
 mod board;
 mod failure;
@@ -27,11 +33,7 @@ fn main() -> ExitCode {
     // The same program serves as the helper inside sandboxes; then it never comes back from here.
     adj_sandbox::dispatch_helper(adj_tools::worker);
     let cli = cli::Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return report_failure(&error.into()),
-    };
-    match runtime.block_on(commands::dispatch(cli.command)) {
+    match commands::dispatch(cli.command) {
         Ok(code) => code,
         Err(failure) => report_failure(&failure),
     }

@@ -14,7 +14,10 @@ use std::{
     io::{IsTerminal, Write},
     time::Duration,
 };
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{
+    broadcast::{Receiver, error::RecvError},
+    mpsc, oneshot,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How progress is shown.
@@ -26,8 +29,41 @@ pub enum Show {
     People,
 }
 
+/// Asks the screen to stand still, while somebody else writes on the terminal.
+#[derive(Debug, Clone)]
+pub struct Holding(mpsc::Sender<Hold>);
+
+#[derive(Debug)]
+pub struct Hold {
+    /// Sent once the picture is gone.
+    standing: oneshot::Sender<()>,
+    until: oneshot::Receiver<()>,
+}
+
+/// The screen stands still until this is dropped.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "its end is what counts")] oneshot::Sender<()>);
+
+/// A way to hold the screen, and its other end.
+pub fn holding() -> (Holding, mpsc::Receiver<Hold>) {
+    let (sender, receiver) = mpsc::channel(1);
+    (Holding(sender), receiver)
+}
+
+impl Holding {
+    pub async fn hold(&self) -> Held {
+        let (standing, stands) = oneshot::channel();
+        let (end, until) = oneshot::channel();
+        // Without a screen there is nothing to wait for.
+        if self.0.send(Hold { standing, until }).await.is_ok() {
+            let _ = stands.await;
+        }
+        Held(end)
+    }
+}
+
 /// Shows events until told to stop; then everything that was sent before has been shown.
-pub async fn show(mut live: Receiver<Live>, how: Show, stop: CancellationToken) {
+pub async fn show(mut live: Receiver<Live>, how: Show, mut holds: mpsc::Receiver<Hold>, stop: CancellationToken) {
     let mut screen = Screen::new(how);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -41,6 +77,15 @@ pub async fn show(mut live: Receiver<Live>, how: Show, stop: CancellationToken) 
                 Err(RecvError::Closed) => break,
             },
             () = stop.cancelled() => break,
+            Some(hold) = holds.recv() => {
+                screen.clear();
+                // Who asked may be gone already.
+                let _ = hold.standing.send(());
+                tokio::select! {
+                    _ = hold.until => {}
+                    () = stop.cancelled() => break,
+                }
+            }
             _ = tick.tick() => screen.redraw(),
         }
     }
@@ -157,6 +202,12 @@ impl Screen {
             tokens(self.board.usage.total_tokens()),
         ));
         picture.total.tick();
+    }
+
+    fn clear(&self) {
+        if let Some(picture) = &self.picture {
+            let _ = picture.all.clear();
+        }
     }
 
     fn finish(&mut self) {

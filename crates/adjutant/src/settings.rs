@@ -14,6 +14,20 @@ pub struct UserSettings {
     pub model: Option<ModelRef>,
     /// The playbook of scripted models.
     pub playbook: Option<PathBuf>,
+    /// Where a new vault's key goes: `auto`, `file` or `keyring`.
+    #[serde(default)]
+    pub vault_key: VaultKey,
+}
+
+/// Where the key of the vault lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VaultKey {
+    /// With the system's keyring if it answers, else in a file.
+    #[default]
+    Auto,
+    File,
+    Keyring,
 }
 
 impl UserSettings {

@@ -3,7 +3,7 @@
 use crate::{
     cli::ModelArgs,
     failure::{Code, Failure, Result},
-    settings::UserSettings,
+    settings::{UserSettings, VaultKey},
 };
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, Parts};
@@ -12,7 +12,7 @@ use adj_policy::{Policy, Sources};
 use adj_providers::{Playbook, Scripted, Settings};
 use adj_sandbox::Launcher;
 use adj_store::{NodeId, SqliteStore, Store};
-use adj_vault::{KeySource, Keys, SystemKeyring, Vault};
+use adj_vault::{KeyError, KeySource, Keys, SystemKeyring, Vault, VaultError};
 use adj_workspace::Layout;
 use anyhow::Context;
 use etcetera::BaseStrategy;
@@ -34,7 +34,7 @@ pub fn state_dir() -> Result<PathBuf> {
 }
 
 /// The user's home, if there is one.
-fn home_dir() -> Option<PathBuf> {
+pub fn home_dir() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
 }
 
@@ -140,6 +140,7 @@ fn load_playbook(path: &Path) -> Result<Playbook> {
 
 /// Builds the engine on the state folder.
 pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<Engine> {
+    forbid_core_dumps()?;
     let store = open_store(state)?;
     let mut random = [0; 12];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
@@ -163,18 +164,39 @@ pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<En
 /// What the administrator and the organisation allow.
 pub fn policy() -> Result<Policy> {
     let organisation = etcetera::base_strategy::Xdg::new().ok().map(|xdg| xdg.config_dir().join("adjutant"));
-    Policy::load(&Sources::of_machine(organisation)).map_err(|error| Failure {
-        code: Code::Usage,
-        error: error.into(),
-        hint: Some("nothing starts under a policy that cannot be read".to_owned()),
-    })
+    Policy::load(&Sources::of_machine(organisation)).map_err(crate::confinement::unreadable)
 }
 
 /// The vault of the state folder.
-fn vault(state: &Path) -> Result<Vault> {
+pub fn vault(state: &Path) -> Result<Vault> {
     let folder = state.join("vault");
-    let keys = Keys::new(KeySource::Auto, &folder, SystemKeyring::find());
-    Ok(Vault::open(&folder, Arc::new(keys)).context("cannot open the vault")?)
+    let source = match UserSettings::load()?.vault_key {
+        VaultKey::Auto => KeySource::Auto,
+        VaultKey::File => KeySource::File,
+        VaultKey::Keyring => KeySource::Keyring,
+    };
+    let keyring = if source == KeySource::File { None } else { SystemKeyring::find() };
+    Vault::open(&folder, Arc::new(Keys::new(source, &folder, keyring))).map_err(vault_failure)
+}
+
+/// The words for a vault that cannot be used.
+pub fn vault_failure(error: VaultError) -> Failure {
+    let hint = match &error {
+        VaultError::Key(KeyError::NoKeyring { .. } | KeyError::Silent { .. } | KeyError::Refused { .. }) => Some(
+            "unlock the keyring, or keep the key of a new vault in a file: vault_key = \"file\" in the settings file",
+        ),
+        VaultError::Key(KeyError::OtherPlace { .. }) => {
+            Some("vault_key in the settings file says where it is looked for")
+        }
+        VaultError::VariableTaken { .. } => Some("choose another variable with --env, or remove the other secret"),
+        _ => None,
+    };
+    Failure { code: Code::Usage, error: error.into(), hint: hint.map(str::to_owned) }
+}
+
+/// From here on nobody reads our memory, and no dump is left of it: secrets are in it.
+pub fn forbid_core_dumps() -> Result<()> {
+    Ok(adj_vault::forbid_core_dumps().context("cannot protect this process's memory")?)
 }
 
 /// Randomness for a new id.

@@ -1,18 +1,19 @@
 //! `adjutant exec`: one agent, one session, in the foreground.
 
-use super::{print_theirs, read_prompt};
+use super::{folder_of, print_theirs, read_prompt};
 use crate::{
-    board,
+    asker, board,
     cli::ExecArgs,
+    confinement::{self, Asked, policy_at},
     failure::{Code, Failure, Result},
-    interrupt,
+    interrupt, questions,
     screen::{self, Show},
     wiring,
     words::one_line,
 };
 use adj_domain::{
-    AgentDefinition, ApprovalPolicy, Confinement, Content, EventId, IdleReason, ModelRef, PendingInput, Session,
-    SessionId, Status, WorkspaceSpec, event::Input,
+    AgentDefinition, ApprovalPolicy, Content, EventId, IdleReason, ModelRef, PendingInput, Session, SessionId, Status,
+    WorkspaceSpec, event::Input,
 };
 use adj_engine::{Engine, Interrupt, NewSession, ToolName, TurnEnd, default_agent, tool_specs};
 use anyhow::Context;
@@ -28,29 +29,60 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     let prompt = args.prompt.clone().map(read_prompt).transpose()?;
     let state = wiring::state_dir()?;
     let mut model_args = args.model.clone();
-    let earlier = match &args.resume {
+    // Whoever reads events as JSON reads no questions.
+    let has_people = confinement::has_terminal() && !args.json;
+    let (earlier, new) = match &args.resume {
         Some(id) => {
             let session = wiring::read_session(&state, id).await?;
             model_args.model = Some(session.spec.agent.model.clone());
-            Some(session)
+            (Some(session), None)
         }
-        None => None,
+        None => {
+            let folder = folder(args.cd.as_deref())?;
+            let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
+            let approval = confinement::approval(&asked.policy, &args.approval, has_people)?;
+            (None, Some((folder, asked, approval)))
+        }
     };
     let models = wiring::models(&model_args)?;
-    let sandbox = earlier.as_ref().map_or(args.sandbox, |session| session.spec.sandbox);
+    if let Some((_, asked, _)) = &new
+        && !asked.profile.secrets.is_empty()
+    {
+        asked.check_secrets(&wiring::vault(&state)?)?;
+    }
+    let sandbox = match (&earlier, &new) {
+        (Some(session), _) => session.spec.sandbox,
+        (None, Some((_, asked, _))) => asked.profile.mode,
+        (None, None) => unreachable!("a session is an earlier one or a new one"),
+    };
     let engine = wiring::engine(&state, models.gateway, sandbox)?;
     let interrupt = Interrupt::new();
     interrupt::listen(&engine, &interrupt)?;
     let stop = CancellationToken::new();
     let how = if args.json { Show::Json } else { Show::People };
-    let shown = tokio::spawn(screen::show(engine.subscribe(), how, stop.clone()));
+    let (holding, holds) = screen::holding();
+    let shown = tokio::spawn(screen::show(engine.subscribe(), how, holds, stop.clone()));
+    let asks = match has_people {
+        true => {
+            let first = match &earlier {
+                Some(session) => questions::of_session(engine.store().as_ref(), &session.id, None).await?,
+                None => Vec::new(),
+            };
+            let asking = asker::ask(engine.clone(), first, holding, interrupt.clone(), stop.clone());
+            Some(tokio::spawn(asking))
+        }
+        false => None,
+    };
     let worked = async {
-        let (id, goes_on) = match earlier {
-            Some(session) => {
+        let (id, goes_on) = match (earlier, new) {
+            (Some(session), _) => {
                 let goes_on = left_off(&engine, &session).await?;
                 (session.id, goes_on)
             }
-            None => (create(&engine, &args, models.model).await?, None),
+            (None, Some((folder, asked, approval))) => {
+                (create(&engine, &args, models.model, folder, &asked, approval).await?, None)
+            }
+            (None, None) => unreachable!("a session is an earlier one or a new one"),
         };
         // Before anything is queued: a session that another process holds would be told by us and worked on by it.
         engine.check_free(&id).await?;
@@ -58,7 +90,10 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
             let input = Input::Message { content: vec![Content::text(text)], output_schema: schema };
             engine.send(&id, &PendingInput { id: EventId::from_random(wiring::random()?), input }).await?;
         }
-        let end = engine.work(&id, &interrupt).await?;
+        let end = match has_people {
+            true => engine.work_with_people(&id, &interrupt).await?,
+            false => engine.work(&id, &interrupt).await?,
+        };
         Ok::<_, Failure>((id, end))
     };
     let worked = worked.await;
@@ -69,6 +104,9 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     };
     stop.cancel();
     shown.await.expect("showing events does not panic");
+    if let Some(asks) = asks {
+        asks.await.expect("asking people does not panic");
+    }
     let (id, end) = worked?;
     closed?;
     finish(&engine, &args, &id, &end).await
@@ -89,8 +127,16 @@ async fn left_off(engine: &Engine, session: &Session) -> Result<Option<String>> 
     Ok((!waits).then(|| format!("{why} Go on from where you stopped.")))
 }
 
-async fn create(engine: &Engine, args: &ExecArgs, model: ModelRef) -> Result<SessionId> {
-    let folder = folder(args.cd.as_deref())?;
+async fn create(
+    engine: &Engine,
+    args: &ExecArgs,
+    model: ModelRef,
+    folder: PathBuf,
+    asked: &Asked,
+    approval: ApprovalPolicy,
+) -> Result<SessionId> {
+    let text = PathBuf::into_os_string(folder).into_string();
+    let folder = text.map_err(|path| Failure::usage(format!("{} is not valid UTF-8", Path::new(&path).display())))?;
     let id = SessionId::from_random(wiring::random()?);
     let title = args.prompt.as_deref().filter(|prompt| *prompt != "-").map(|prompt| one_line(prompt, 120));
     let new = NewSession {
@@ -101,9 +147,9 @@ async fn create(engine: &Engine, args: &ExecArgs, model: ModelRef) -> Result<Ses
             ..default_agent(&model)
         },
         workspace: WorkspaceSpec::Direct { path: folder },
-        sandbox: args.sandbox,
-        confinement: Confinement::default(),
-        approval: ApprovalPolicy::Never,
+        sandbox: asked.profile.mode,
+        confinement: asked.confinement(),
+        approval,
         check: None,
         run: None,
         title,
@@ -112,13 +158,9 @@ async fn create(engine: &Engine, args: &ExecArgs, model: ModelRef) -> Result<Ses
     Ok(id)
 }
 
-fn folder(cd: Option<&Path>) -> Result<String> {
-    let folder = cd.unwrap_or(Path::new("."));
-    let path = folder.canonicalize().with_context(|| format!("cannot work in {}", folder.display()));
-    let path = path.map_err(|error| Failure { code: Code::Usage, error, hint: None })?;
-    if !path.is_dir() {
-        return Err(Failure::usage(format!("{} is not a folder", path.display())));
-    }
+/// A folder that an agent may work on.
+fn folder(cd: Option<&Path>) -> Result<PathBuf> {
+    let path = folder_of(cd)?;
     let system = ["/", "/bin", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/tmp", "/usr", "/var"];
     if system.iter().any(|folder| path == Path::new(folder))
         || std::env::var_os("HOME").is_some_and(|home| Path::new(&home) == path)
@@ -126,8 +168,7 @@ fn folder(cd: Option<&Path>) -> Result<String> {
         return Err(Failure::usage(format!("{} is too much for an agent to work in", path.display()))
             .hint("name a project's folder with --cd"));
     }
-    let text = PathBuf::into_os_string(path).into_string();
-    text.map_err(|path| Failure::usage(format!("{} is not valid UTF-8", path.display())))
+    Ok(path)
 }
 
 fn load_schema(path: &Path) -> Result<Value> {
@@ -155,6 +196,7 @@ async fn finish(engine: &Engine, args: &ExecArgs, id: &SessionId, end: &TurnEnd)
         Some(IdleReason::EndTurn) => Ok(ExitCode::SUCCESS),
         None => Err(Failure::usage(format!("the session {id} has not been told anything yet"))
             .hint(format!("say what is to be done: adjutant exec --resume {id} \"PROMPT\""))),
+        Some(IdleReason::RequiresAction { .. }) => Err(waiting(engine, id).await?),
         Some(IdleReason::RetriesExhausted) => {
             let why = engine.last_error(id).await?.unwrap_or_else(|| "the model could not be called".to_owned());
             Err(Failure::new(Code::WorkFailed, why).hint(again))
@@ -168,4 +210,16 @@ async fn finish(engine: &Engine, args: &ExecArgs, id: &SessionId, end: &TurnEnd)
             Err(Failure::new(code, board::idle(reason)).hint(again))
         }
     }
+}
+
+/// Who waits for which answer, and how to give it.
+async fn waiting(engine: &Engine, id: &SessionId) -> Result<Failure> {
+    let open = questions::of_session(engine.store().as_ref(), id, None).await?;
+    let calls: Vec<String> =
+        open.iter().map(|question| format!("{} ({})", question.about.short(), question.id)).collect();
+    let first = open.first().map_or_else(|| "ID".to_owned(), |question| question.id.to_string());
+    Ok(Failure::new(Code::Waiting, format!("waiting for an approval: {}", calls.join(", "))).hint(format!(
+        "`adjutant approvals show {first}` says what is asked and why; answer with `adjutant approvals allow {first}` or\n  \
+         `adjutant approvals deny {first}`, then go on with `adjutant exec --resume {id}`"
+    )))
 }

@@ -1,27 +1,63 @@
 //! The commands, one file each.
 
+mod approvals;
+mod doctor;
 mod exec;
+mod policy;
 mod run;
+mod secret;
 mod trace;
 
 use crate::{
     cli::{Cli, Command},
-    failure::{Failure, Result},
+    failure::{Code, Failure, Result},
     words::harmless,
 };
+use adj_domain::Timestamp;
+use anyhow::Context;
 use clap::CommandFactory;
-use std::{io::Read, process::ExitCode};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-pub async fn dispatch(command: Command) -> Result<ExitCode> {
+/// Carries a command out. Threads are started only for those that need them.
+pub fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(args) => run::run(args).await,
-        Command::Exec(args) => exec::exec(args).await,
-        Command::Trace(command) => trace::trace(command).await,
+        Command::Run(args) => on_runtime(run::run(args)),
+        Command::Exec(args) => on_runtime(exec::exec(args)),
+        Command::Approvals(command) => on_runtime(approvals::approvals(command)),
+        Command::Policy(command) => policy::policy(command),
+        Command::Secret(command) => secret::secret(command),
+        Command::Trace(command) => on_runtime(trace::trace(command)),
+        Command::Doctor { json } => on_runtime(doctor::doctor(json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "adjutant", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn on_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(command)
+}
+
+/// The folder that is meant, as one absolute path.
+fn folder_of(cd: Option<&Path>) -> Result<PathBuf> {
+    let folder = cd.unwrap_or(Path::new("."));
+    let path = folder.canonicalize().with_context(|| format!("cannot work in {}", folder.display()));
+    let path = path.map_err(|error| Failure { code: Code::Usage, error, hint: None })?;
+    if !path.is_dir() {
+        return Err(Failure::usage(format!("{} is not a folder", path.display())));
+    }
+    Ok(path)
+}
+
+/// A moment in a list.
+pub fn when(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
 /// Longest prompt that is read.

@@ -33,7 +33,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
     interrupt::listen(&engine, &interrupt)?;
     let stop = CancellationToken::new();
     let how = if args.json { Show::Json } else { Show::People };
-    let shown = tokio::spawn(screen::show(engine.subscribe(), how, stop.clone()));
+    let shown = tokio::spawn(screen::show(engine.subscribe(), how, screen::holding().1, stop.clone()));
     let worked = work(&engine, &squad, &args, &plan, &interrupt).await;
     stop.cancel();
     shown.await.expect("showing events does not panic");

@@ -1,6 +1,6 @@
 //! `adjutant trace`: what happened, as a list, a timeline, JSON lines, or a verdict.
 
-use super::print;
+use super::{print, when};
 use crate::{
     cli::TraceCommand,
     failure::{Code, Failure, Result},
@@ -9,7 +9,7 @@ use crate::{
     wiring,
     words::{count, one_line},
 };
-use adj_domain::{Event, LogId, Session, SessionEvent, Timestamp};
+use adj_domain::{Event, LogId, Session, SessionEvent};
 use adj_store::{LogFilter, LogKind, SqliteStore, Store};
 use serde_json::json;
 use std::{process::ExitCode, sync::Arc};
@@ -80,10 +80,6 @@ async fn list(store: &Arc<SqliteStore>, runs: bool, limit: u32, as_json: bool) -
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn when(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
 /// All logs, or all of one parent; every page of them.

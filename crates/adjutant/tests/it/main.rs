@@ -4,11 +4,14 @@
 
 mod support;
 
+mod approvals;
 mod exec;
 mod golden;
 mod interrupts;
+mod policy;
 mod run;
 mod tampering;
+mod vault;
 mod verify;
 
 mod slow;

@@ -4,7 +4,7 @@ use crate::support::World;
 
 #[test]
 fn the_help_of_every_command() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 25] = [
         &[],
         &["run"],
         &["exec"],
@@ -13,6 +13,22 @@ fn the_help_of_every_command() {
         &["trace", "show"],
         &["trace", "export"],
         &["trace", "verify"],
+        &["approvals"],
+        &["approvals", "list"],
+        &["approvals", "show"],
+        &["approvals", "allow"],
+        &["approvals", "deny"],
+        &["approvals", "grants"],
+        &["approvals", "revoke"],
+        &["policy"],
+        &["policy", "show"],
+        &["policy", "check"],
+        &["policy", "explain"],
+        &["policy", "test"],
+        &["secret"],
+        &["secret", "set"],
+        &["secret", "list"],
+        &["doctor"],
         &["completions"],
     ];
     let world = World::new();
@@ -35,7 +51,13 @@ fn no_command_is_forgotten() {
         let lines = commands.lines().take_while(|line| line.starts_with("  "));
         lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect::<Vec<_>>()
     };
-    assert_eq!(listed(&["--help"]), ["run", "exec", "trace", "completions", "help"]);
+    assert_eq!(
+        listed(&["--help"]),
+        ["run", "exec", "approvals", "policy", "secret", "trace", "doctor", "completions", "help"]
+    );
+    assert_eq!(listed(&["approvals", "--help"]), ["list", "show", "allow", "deny", "grants", "revoke", "help"]);
+    assert_eq!(listed(&["policy", "--help"]), ["show", "check", "explain", "test", "help"]);
+    assert_eq!(listed(&["secret", "--help"]), ["set", "list", "show", "remove", "help"]);
     assert_eq!(listed(&["trace", "--help"]), ["list", "show", "export", "verify", "help"]);
 }
 

@@ -4,6 +4,7 @@
 
 mod errors;
 mod help;
+mod policies;
 mod runs;
 mod traces;
 
@@ -89,6 +90,15 @@ fn stable(world: &World, text: &str) -> String {
     let times = |found: &Captures<'_>| format!("{:<width$}", "(TIME)", width = found[0].chars().count());
     text = left.replace_all(&text, times).into_owned();
     regex(time).replace_all(&text, "TIME").into_owned()
+}
+
+/// The name under which this account answers.
+fn account() -> String {
+    let user = rustix::process::getuid().as_raw().to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mine = lines.find(|fields| fields.get(2).is_some_and(|number| *number == user));
+    mine.map_or_else(|| format!("user {user}"), |fields| fields[0].to_owned())
 }
 
 fn regex(pattern: &str) -> Regex {

@@ -1,7 +1,7 @@
 //! A hermetic place to run the binary in, and ways to look at what it left behind.
 
 mod helpers;
-mod normal;
+pub mod normal;
 mod world;
 
 pub use helpers::{commands_of, kill, kill_helpers, wait_for, wait_until_no_helper};

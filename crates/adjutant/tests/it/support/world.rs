@@ -61,7 +61,26 @@ impl std::fmt::Display for Done {
 
 impl World {
     pub fn new() -> Self {
-        Self { home: Home::new(), env: Vec::new() }
+        let world = Self { home: Home::new(), env: Vec::new() };
+        // Nobody's keyring is asked, whoever runs the test.
+        world.settings("config.toml", "vault_key = \"file\"\n");
+        world
+    }
+
+    /// Writes a file into the folder of the user's settings.
+    pub fn settings(&self, name: &str, text: &str) {
+        let folder = self.path("home/.config/adjutant");
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        fs::write(folder.join(name), text).expect("it can be written");
+    }
+
+    /// The ids of the logs, where there is a journal.
+    pub fn list_if_any(&self) -> Vec<String> {
+        let done = self.trace(&["list", "--json"]);
+        if done.code != Some(0) {
+            return Vec::new();
+        }
+        done.lines().iter().filter_map(|log| log["id"].as_str().map(str::to_owned)).collect()
     }
 
     /// With a playbook that `--model scripted/any` plays.
