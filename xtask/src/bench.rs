@@ -1,6 +1,7 @@
 //! Measures what the product promises about itself, each figure against its target.
 
 pub mod measure;
+mod sandbox;
 mod vendor;
 
 use crate::{
@@ -41,6 +42,8 @@ enum Name {
     Journal,
     /// `adjutant --version`
     Startup,
+    /// What confinement costs, beside others who confine
+    Sandbox,
 }
 
 /// One line of the report.
@@ -48,7 +51,8 @@ enum Name {
 struct Figure {
     name: String,
     unit: &'static str,
-    value: f64,
+    /// `None` where it could not be measured; the note says why.
+    value: Option<f64>,
     /// What it must not exceed, where we promise something.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<f64>,
@@ -70,7 +74,8 @@ pub fn run(repository: &Repository, arguments: Arguments) -> Result<bool> {
     let built = command::cargo(&repository.root)
         .args(["build", "--release", "--locked", "--package", "adjutant"])
         .succeeds()?;
-    ensure!(built, "cannot build adjutant");
+    // What others cost can be measured without it.
+    ensure!(built || names == [Name::Sandbox], "cannot build adjutant");
     let bench = Bench {
         binary: repository.target().join("release/adjutant"),
         runs: arguments.runs,
@@ -83,6 +88,10 @@ pub fn run(repository: &Repository, arguments: Arguments) -> Result<bool> {
             Name::Step => bench.step()?,
             Name::Journal => journal(repository, &bench.scratch)?,
             Name::Startup => bench.startup()?,
+            Name::Sandbox => {
+                let binary = if built { Ok(bench.binary.as_path()) } else { Err("adjutant does not build") };
+                sandbox::figures(repository, binary, &bench.scratch)?
+            }
         });
     }
     if arguments.json {
@@ -95,20 +104,26 @@ pub fn run(repository: &Repository, arguments: Arguments) -> Result<bool> {
 
 impl Figure {
     fn is_met(&self) -> bool {
-        self.target.is_none_or(|target| self.value <= target)
+        self.target.is_none_or(|target| self.value.is_some_and(|value| value <= target))
     }
 }
 
 fn table(figures: &[Figure]) -> String {
     let mut text = format!("{:<34} {:>10} {:>10} {:>7}  {}\n", "figure", "measured", "target", "ratio", "note");
     for figure in figures {
-        let (target, ratio) = match figure.target {
-            Some(target) => (format!("{target:.1} {}", figure.unit), format!("{:.2}", figure.value / target)),
-            None => ("".to_owned(), "".to_owned()),
+        let Figure { name, unit, value, target, note } = figure;
+        let ratio = match (value, target) {
+            (Some(value), Some(target)) if *target > 0.0 => format!("{:.2}", value / target),
+            _ => String::new(),
         };
-        let mark = if figure.is_met() { "" } else { "ABOVE TARGET; " };
-        let value = format!("{:.1} {}", figure.value, figure.unit);
-        text += &format!("{:<34} {value:>10} {target:>10} {ratio:>7}  {mark}{}\n", figure.name, figure.note);
+        let mark = match value {
+            None => "NOT MEASURED: ",
+            Some(_) if figure.is_met() => "",
+            Some(_) => "ABOVE TARGET; ",
+        };
+        let shown = |number: &Option<f64>| number.map(|number| format!("{number:.1} {unit}")).unwrap_or_default();
+        let (value, target) = (shown(value), shown(target));
+        text += &format!("{name:<34} {value:>10} {target:>10} {ratio:>7}  {mark}{note}\n");
     }
     text
 }
@@ -232,7 +247,7 @@ fn journal(repository: &Repository, folder: &Path) -> Result<Vec<Figure>> {
 }
 
 fn figure(name: &str, unit: &'static str, value: f64, target: Option<f64>, note: String) -> Figure {
-    Figure { name: name.to_owned(), unit, value, target, note }
+    Figure { name: name.to_owned(), unit, value: Some(value), target, note }
 }
 
 /// What `append_rate` reports; other keys are its own business.
@@ -270,12 +285,16 @@ mod unit {
             figure("fast", "ms", 4.0, Some(8.0), "as it should be".into()),
             figure("slow", "ms", 16.0, Some(8.0), "not good".into()),
             figure("known", "/s", 5000.0, None, String::new()),
+            Figure { value: None, ..figure("missing", "ms", 0.0, Some(8.0), "no such program".into()) },
+            figure("none", "", 1.0, Some(0.0), "one too many".into()),
         ];
         let expected = "\
 figure                               measured     target   ratio  note
 fast                                   4.0 ms     8.0 ms    0.50  as it should be
 slow                                  16.0 ms     8.0 ms    2.00  ABOVE TARGET; not good
-known                               5000.0 /s";
+known                               5000.0 /s
+missing                                           8.0 ms          NOT MEASURED: no such program
+none                                     1.0        0.0           ABOVE TARGET; one too many";
         let lines: Vec<String> = table(&figures).lines().map(|line| line.trim_end().to_owned()).collect();
         assert_eq!(lines.join("\n"), expected);
     }
@@ -284,7 +303,7 @@ known                               5000.0 /s";
     fn the_journal_is_compared_with_what_its_disk_allows() {
         let report = r#"{"tasks":64,"events_per_second":8000.0,"raw_events_per_second":12800.0,"sqlite_events_per_second":9000.0,"fdatasyncs_per_second":300.0,"p50_ms":2}"#;
         let figures = journal_figures(report).unwrap();
-        assert_eq!((figures[3].value, figures[3].is_met()), (1.6, true));
+        assert_eq!((figures[3].value, figures[3].is_met()), (Some(1.6), true));
         assert!(journal_figures("{}").is_err());
     }
 }

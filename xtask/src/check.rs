@@ -7,6 +7,7 @@ mod commands;
 mod deny;
 mod golden;
 mod headers;
+mod judges;
 mod tests;
 mod text;
 
@@ -26,7 +27,7 @@ pub struct Arguments {
     /// The steps to run, in their usual order; all of them when none is named
     #[arg(value_enum)]
     steps: Vec<Step>,
-    /// Run what needs less than two minutes on a warm machine: no slow tests, documents or licences
+    /// Run what needs less than two minutes on a warm machine: no slow tests, documents, other programs or licences
     #[arg(long, conflicts_with = "steps")]
     quick: bool,
     /// Name the steps and what each is for
@@ -47,6 +48,7 @@ enum Step {
     Doctests,
     Rustdoc,
     Commands,
+    Judges,
     Deny,
 }
 
@@ -94,12 +96,13 @@ impl Step {
             Self::Doctests => "the examples in doc comments work",
             Self::Rustdoc => "the API documentation builds without warnings",
             Self::Commands => "the commands shown in README.md and docs/ work",
+            Self::Judges => "rule files mean what the program they were made for takes them to mean",
             Self::Deny => "licences, sources, duplicates and advisories of the dependencies",
         }
     }
 
     fn is_quick(self) -> bool {
-        !matches!(self, Self::Golden | Self::Doctests | Self::Rustdoc | Self::Commands | Self::Deny)
+        !matches!(self, Self::Golden | Self::Doctests | Self::Rustdoc | Self::Commands | Self::Judges | Self::Deny)
     }
 
     fn run(self, repository: &Repository, memory: &mut Memory) -> Result<Outcome> {
@@ -130,6 +133,7 @@ impl Step {
                 Ok(said(rustdoc.succeeds()?, "rustdoc has remarks, see above"))
             }
             Self::Commands => commands::check(repository),
+            Self::Judges => judges::check(repository),
             Self::Deny => deny::check(repository),
         }
     }

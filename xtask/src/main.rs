@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod command;
 mod fuzz;
+mod peers;
 mod repository;
 mod toolbox;
 
@@ -28,7 +29,7 @@ struct Arguments {
 enum Command {
     /// Run everything that a change has to pass
     Check(check::Arguments),
-    /// Measure start-up, turns, tool calls and the journal, against their targets
+    /// Measure start-up, turns, tool calls, the journal and the sandbox, against their targets
     Bench(bench::Arguments),
     /// Fuzz what reads strangers' bytes
     Fuzz(fuzz::Arguments),
