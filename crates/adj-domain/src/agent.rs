@@ -144,11 +144,11 @@ pub struct SessionSpec {
     pub title: Option<String>,
 }
 
-fn is_plain(confinement: &Confinement) -> bool {
+pub(crate) fn is_plain(confinement: &Confinement) -> bool {
     *confinement == Confinement::default()
 }
 
-fn never() -> ApprovalPolicy {
+pub(crate) fn never() -> ApprovalPolicy {
     ApprovalPolicy::Never
 }
 

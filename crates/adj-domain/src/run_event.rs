@@ -2,10 +2,11 @@
 
 use crate::{
     Timestamp,
-    agent::SandboxMode,
+    agent::{Confinement, SandboxMode, is_plain, never},
     blueprint::Blueprint,
     id::{BlobHash, SessionId, StepId},
     model::{ModelRef, Usage},
+    permission::ApprovalPolicy,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,6 +36,12 @@ pub struct RunSpec {
     #[serde(default)]
     pub effort: Option<String>,
     pub sandbox: SandboxMode,
+    /// What its agents ask for beside the mode.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub confinement: Confinement,
+    /// When people are asked; runs of an older build never asked.
+    #[serde(default = "never")]
+    pub approval: ApprovalPolicy,
 }
 
 /// A check that must hold before work goes on.

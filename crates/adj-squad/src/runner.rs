@@ -7,8 +7,8 @@ use crate::{
     prompts::Prompt,
 };
 use adj_domain::{
-    AgentDefinition, ApprovalPolicy, Confinement, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent,
-    RunId, RunSpec, RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
+    AgentDefinition, Confinement, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec,
+    RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
     event::{EventBody, Input},
     session::IllegalEvent,
 };
@@ -510,8 +510,12 @@ fn new_session(run: &Run, step: &StepId) -> Result<NewSession, SquadError> {
             name: workspace_name(&run.id, step),
         },
         sandbox,
-        confinement: Confinement::default(),
-        approval: ApprovalPolicy::Never,
+        confinement: match core {
+            // Those who only look write nowhere.
+            Some(_) => Confinement { write: Vec::new(), ..run.spec.confinement.clone() },
+            None => run.spec.confinement.clone(),
+        },
+        approval: run.spec.approval,
         check: specialist.and_then(|specialist| crate::prompts::check(run, specialist)).map(str::to_owned),
         run: Some((run.id.clone(), step.clone())),
         title: Some(specialist.map_or_else(|| step.to_string(), |specialist| specialist.title.clone())),

@@ -10,7 +10,7 @@ pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
 pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
 pub use secret::{SecretCommand, SetArgs};
 
-use adj_domain::{LogId, ModelRef, RunId, SandboxMode, SessionId};
+use adj_domain::{LogId, ModelRef, RunId, SessionId};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -93,7 +93,8 @@ pub struct RunArgs {
 
     /// Go on with a run that was interrupted or died
     #[arg(long, value_name = "RUN", conflicts_with_all = ["dir", "include_dirty", "gate", "no_gate", "gate_timeout",
-        "attempts", "agents", "max_specialists", "model", "effort", "sandbox"])]
+        "attempts", "agents", "max_specialists", "model", "effort", "approval"])]
+    #[arg(conflicts_with_all = CONFINEMENT)]
     pub resume: Option<RunId>,
 
     /// The repository to work on (default: the one you stand in), or with --demo the new folder to unpack into
@@ -135,9 +136,11 @@ pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// How far commands may reach: read-only, workspace-write, or danger-full-access, which is without a sandbox
-    #[arg(long, short = 's', value_name = "MODE", default_value = "workspace-write")]
-    pub sandbox: SandboxMode,
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
+
+    #[command(flatten)]
+    pub approval: ApprovalArgs,
 
     /// Print each event as one line of JSON, and a report at the end
     #[arg(long)]

@@ -259,6 +259,8 @@ fn run_spec(is_full: bool) -> RunEvent {
             model: model(),
             effort: is_full.then(|| "low".to_owned()),
             sandbox: SandboxMode::WorkspaceWrite,
+            confinement: if is_full { confinement() } else { Confinement::default() },
+            approval: ApprovalPolicy::Untrusted,
         }),
     }
 }

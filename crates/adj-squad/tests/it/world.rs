@@ -1,8 +1,8 @@
 //! A run with everything outside it played by hand.
 
 use adj_domain::{
-    BlobHash, CoreAgent, GateSpec, GateSubject, Receipt, Run, RunEvent, RunLimits, RunOutcome, RunSpec, RunState,
-    SandboxMode, StepId, StepKind, StepOutcome, Usage,
+    ApprovalPolicy, BlobHash, Confinement, CoreAgent, GateSpec, GateSubject, Receipt, Run, RunEvent, RunLimits,
+    RunOutcome, RunSpec, RunState, SandboxMode, StepId, StepKind, StepOutcome, Usage,
 };
 use adj_squad::{Action, Due, due, intents};
 use serde_json::{Value, json};
@@ -46,6 +46,8 @@ pub fn spec() -> RunSpec {
         model: "scripted/test".parse().unwrap(),
         effort: None,
         sandbox: SandboxMode::WorkspaceWrite,
+        confinement: Confinement::default(),
+        approval: ApprovalPolicy::Never,
     }
 }
 

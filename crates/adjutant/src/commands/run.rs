@@ -2,15 +2,20 @@
 
 use super::{print, read_prompt};
 use crate::{
+    asker,
     cli::RunArgs,
+    confinement::{self, Asked, policy_at},
     demo,
     failure::{Code, Failure, Result},
-    interrupt, report,
+    interrupt, questions, report,
     screen::{self, Show},
     wiring::{self, Models},
     words::one_line,
 };
-use adj_domain::{GateSpec, ModelRef, Run, RunId, RunLimits, RunOutcome, RunSpec, RunState, SandboxMode, Timestamp};
+use adj_domain::{
+    ApprovalPolicy, Confinement, GateSpec, ModelRef, Run, RunId, RunLimits, RunOutcome, RunSpec, RunState, SandboxMode,
+    SessionId, Timestamp,
+};
 use adj_engine::{Engine, Interrupt};
 use adj_gateway::{Gateway, RetryPolicy};
 use adj_squad::{RunEnd, Squad, core_agents};
@@ -33,10 +38,23 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
     interrupt::listen(&engine, &interrupt)?;
     let stop = CancellationToken::new();
     let how = if args.json { Show::Json } else { Show::People };
-    let shown = tokio::spawn(screen::show(engine.subscribe(), how, screen::holding().1, stop.clone()));
+    let (holding, holds) = screen::holding();
+    let shown = tokio::spawn(screen::show(engine.subscribe(), how, holds, stop.clone()));
+    let asks = if has_people(&args) {
+        let mut first = Vec::new();
+        for session in plan.sessions() {
+            first.extend(questions::of_session(engine.store().as_ref(), session, None).await?);
+        }
+        Some(tokio::spawn(asker::ask(engine.clone(), first, holding, interrupt.clone(), stop.clone())))
+    } else {
+        None
+    };
     let worked = work(&engine, &squad, &args, &plan, &interrupt).await;
     stop.cancel();
     shown.await.expect("showing events does not panic");
+    if let Some(asks) = asks {
+        asks.await.expect("asking people does not panic");
+    }
     let closed = engine.close_all().await;
     let end = match worked {
         Ok(end) => end,
@@ -55,11 +73,25 @@ struct Plan {
     models: Option<Models>,
     model: ModelRef,
     sandbox: SandboxMode,
+    confinement: Confinement,
+    approval: ApprovalPolicy,
     prompt: String,
     folder: PathBuf,
     gate: Option<String>,
     /// A run that exists already needs no more than this.
-    resumed: bool,
+    earlier: Option<Run>,
+}
+
+impl Plan {
+    /// The sessions of a run that is resumed.
+    fn sessions(&self) -> impl Iterator<Item = &SessionId> {
+        self.earlier.iter().flat_map(|run| run.steps.values().filter_map(|step| step.session.as_ref()))
+    }
+}
+
+/// Whoever reads events as JSON reads no questions.
+fn has_people(args: &RunArgs) -> bool {
+    confinement::has_terminal() && !args.json
 }
 
 async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
@@ -82,43 +114,42 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
             model: models.model.clone(),
             models: Some(models),
             sandbox: run.spec.sandbox,
-            prompt: run.spec.prompt,
-            folder: PathBuf::from(run.spec.repository),
+            confinement: run.spec.confinement.clone(),
+            approval: run.spec.approval,
+            prompt: run.spec.prompt.clone(),
+            folder: PathBuf::from(&run.spec.repository),
             gate: None,
-            resumed: true,
+            earlier: Some(run),
         });
     }
     let id = RunId::from_random(wiring::random()?);
-    if args.demo {
+    let (models, prompt, folder, gate) = if args.demo {
         // Made here, because what the demo makes below it is nobody else's business either.
         DirBuilder::new().recursive(true).mode(0o700).create(state)?;
         let folder = args.dir.clone().unwrap_or_else(|| state.join("demo").join(id.as_str()));
         demo::unpack(&folder).await?;
-        let models = demo::models()?;
-        return Ok(Plan {
-            id,
-            model: models.model.clone(),
-            models: Some(models),
-            sandbox: args.sandbox,
-            prompt: demo::PROMPT.to_owned(),
-            folder,
-            gate: Some(demo::GATE.to_owned()),
-            resumed: false,
-        });
+        (demo::models()?, demo::PROMPT.to_owned(), folder, Some(demo::GATE.to_owned()))
+    } else {
+        let prompt = read_prompt(args.prompt.clone().expect("the command line demands a prompt"))?;
+        let folder = args.dir.as_deref().unwrap_or(Path::new("."));
+        let folder = std::path::absolute(folder).with_context(|| format!("cannot use {}", folder.display()))?;
+        (wiring::models(&args.model)?, prompt, folder, args.gate.clone())
+    };
+    let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
+    if !asked.profile.secrets.is_empty() {
+        asked.check_secrets(&wiring::vault(state)?)?;
     }
-    let prompt = read_prompt(args.prompt.clone().expect("the command line demands a prompt"))?;
-    let models = wiring::models(&args.model)?;
-    let folder = args.dir.as_deref().unwrap_or(Path::new("."));
-    let folder = std::path::absolute(folder).with_context(|| format!("cannot use {}", folder.display()))?;
     Ok(Plan {
         id,
         model: models.model.clone(),
         models: Some(models),
-        sandbox: args.sandbox,
+        sandbox: asked.profile.mode,
+        confinement: asked.confinement(),
+        approval: confinement::approval(&asked.policy, &args.approval, has_people(args))?,
         prompt,
         folder,
-        gate: args.gate.clone(),
-        resumed: false,
+        gate,
+        earlier: None,
     })
 }
 
@@ -130,7 +161,7 @@ async fn clear_up(state: &Path, run: &Run, keep: bool) -> Result<()> {
 }
 
 async fn work(engine: &Engine, squad: &Squad, args: &RunArgs, plan: &Plan, interrupt: &Interrupt) -> Result<RunEnd> {
-    if !plan.resumed {
+    if plan.earlier.is_none() {
         let spec = spec(engine, args, plan).await?;
         squad.create(&plan.id, spec).await?;
     }
@@ -187,6 +218,8 @@ async fn spec(engine: &Engine, args: &RunArgs, plan: &Plan) -> Result<RunSpec> {
         model: plan.model.clone(),
         effort: args.model.effort.clone(),
         sandbox: plan.sandbox,
+        confinement: plan.confinement.clone(),
+        approval: plan.approval,
     })
 }
 

@@ -4,6 +4,7 @@ mod blueprints;
 mod dirty;
 mod gates;
 mod hostile;
+mod questions;
 
 use crate::support::World;
 use adj_testkit::GitRepository;
