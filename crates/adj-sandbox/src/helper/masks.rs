@@ -3,22 +3,21 @@
 //! Everything is looked up in the finished view of the sandbox, before anything runs in it; what is made later is nobody's secret yet.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use globset::GlobMatcher;
-use rustix::fs::{AtFlags, Dir, FileType, Mode as FileMode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode as FileMode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::mounts::{READ_ONLY, READ_WRITE, View, attach_at, clone_of};
+use super::walk::{Met, Walk};
 use crate::error::{Doing, Layer, SetupError};
 use crate::pattern::{PathPattern, Place};
 use crate::plan::{Mode, Plan};
 
-/// So many names are looked at for all patterns together; a larger tree is refused rather than half searched.
-const MAX_ENTRIES: usize = 50_000;
 /// Mounts cost the kernel memory and time.
 const MAX_MASKS: usize = 4_096;
 const MAX_LINKS: usize = 40;
@@ -27,17 +26,18 @@ const HIDDEN_FILE: &str = ".hidden-file";
 const HIDDEN_FOLDER: &str = ".hidden-folder";
 
 impl View<'_> {
-    /// Carries out `plan.readonly`, then `plan.hidden`.
-    pub(super) fn masks(&self, plan: &Plan) -> Result<(), SetupError> {
-        let mut search = Search { view: self, plan, left: MAX_ENTRIES };
-        let readonly = search.find(&plan.readonly, true)?;
-        let hidden = search.find(&plan.hidden, false)?;
-        if readonly.len() + hidden.len() > MAX_MASKS {
-            let what = format!("hide or protect {} paths, more than {MAX_MASKS}", readonly.len() + hidden.len());
+    /// Carries out `plan.readonly`, then `plan.hidden`, and covers `sockets`.
+    pub(super) fn masks(&self, plan: &Plan, sockets: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
+        let (search, mut walk) = (Search { view: self, plan }, Walk::new());
+        let readonly = search.find(&plan.readonly, true, &mut walk)?;
+        let hidden = search.find(&plan.hidden, false, &mut walk)?;
+        let count = readonly.len() + hidden.len() + sockets.len();
+        if count > MAX_MASKS {
+            let what = format!("hide or protect {count} paths, more than {MAX_MASKS}");
             return Err(SetupError::new(Layer::Protection, what, Errno::TOOBIG));
         }
         self.make_unchangeable(plan, &readonly)?;
-        if hidden.is_empty() { Ok(()) } else { self.hide(&hidden) }
+        if hidden.is_empty() && sockets.is_empty() { Ok(()) } else { self.hide(&hidden, sockets) }
     }
 
     fn make_unchangeable(&self, plan: &Plan, paths: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
@@ -66,25 +66,31 @@ impl View<'_> {
     }
 
     /// Covers files with an empty one and folders with an empty one, neither of which can be opened.
-    fn hide(&self, paths: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
+    fn hide(&self, paths: &BTreeSet<PathBuf>, sockets: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
         let making = || "make what hides paths".to_owned();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         rustix::fs::openat(self.root, HIDDEN_FILE, flags, FileMode::empty()).doing(Layer::Protection, making)?;
         rustix::fs::mkdirat(self.root, HIDDEN_FOLDER, FileMode::empty()).doing(Layer::Protection, making)?;
         let file = self.open_inside(Path::new(HIDDEN_FILE)).doing(Layer::Protection, making)?;
         let folder = self.open_inside(Path::new(HIDDEN_FOLDER)).doing(Layer::Protection, making)?;
-        for path in paths {
+        for path in paths.iter().chain(sockets) {
             let what = || format!("hide {}", path.display());
             let relative = path.strip_prefix("/").unwrap_or(path);
             let target = match self.open_inside(relative) {
                 Ok(target) => target,
                 // Gone in the meantime, or below a folder that is hidden already.
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                // So is it for us.
+                Err(Errno::ACCESS) if sockets.contains(path) => continue,
                 Err(error) => return Err(error).doing(Layer::Protection, what),
             };
             let stat = rustix::fs::statat(&target, "", AtFlags::EMPTY_PATH).doing(Layer::Protection, what)?;
-            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let mask = clone_of(if is_folder { &folder } else { &file }, path)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            // Something else may be mounted in the place of what was seen on the host.
+            if kind != FileType::Socket && !paths.contains(path) {
+                continue;
+            }
+            let mask = clone_of(if kind == FileType::Directory { &folder } else { &file }, path)?;
             attach_at(&mask, READ_ONLY | libc::MOUNT_ATTR_NOEXEC, &target).doing(Layer::Protection, what)?;
         }
         // The masks stay; only their names in the root go.
@@ -104,12 +110,16 @@ fn writable_tree<'p>(plan: &'p Plan, path: &Path) -> Option<&'p Path> {
 struct Search<'a> {
     view: &'a View<'a>,
     plan: &'a Plan,
-    left: usize,
 }
 
 impl Search<'_> {
     /// Everything that the patterns mean, as absolute paths without links.
-    fn find(&mut self, patterns: &[PathPattern], refuses_links: bool) -> Result<BTreeSet<PathBuf>, SetupError> {
+    fn find(
+        &self,
+        patterns: &[PathPattern],
+        refuses_links: bool,
+        walk: &mut Walk,
+    ) -> Result<BTreeSet<PathBuf>, SetupError> {
         let mut found = BTreeSet::new();
         let mut globs: Vec<(PathBuf, GlobMatcher)> = Vec::new();
         for pattern in patterns {
@@ -124,59 +134,38 @@ impl Search<'_> {
         // What lies below another base is met on the way.
         bases.dedup_by(|later, earlier| later.starts_with(earlier));
         for base in bases {
-            self.walk(&base, &globs, refuses_links, &mut found)?;
+            self.look_through(&base, &globs, refuses_links, walk, &mut found)?;
         }
         Ok(found)
     }
 
-    fn walk(
-        &mut self,
+    fn look_through(
+        &self,
         base: &Path,
         globs: &[(PathBuf, GlobMatcher)],
         refuses_links: bool,
+        walk: &mut Walk,
         found: &mut BTreeSet<PathBuf>,
     ) -> Result<(), SetupError> {
-        // As the pattern names it, and where it really is.
-        let mut folders = match self.resolve(base)? {
-            Some(real) => vec![(base.to_owned(), real)],
-            None => return Ok(()),
+        let Some(real) = self.resolve(base)? else { return Ok(()) };
+        let folder = match self.open(&real, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error).doing(Layer::Protection, || format!("look through {}", base.display())),
         };
-        while let Some((shown, real)) = folders.pop() {
-            let what = || format!("look through {}", shown.display());
-            let folder = match self.open_folder(&real) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT | Errno::NOTDIR) => continue,
-                // Not even with all rights over this tree, so nobody inside can look either.
-                Err(Errno::ACCESS) => continue,
-                Err(error) => return Err(error).doing(Layer::Protection, what),
-            };
-            for entry in Dir::new(folder).doing(Layer::Protection, what)? {
-                let entry = entry.doing(Layer::Protection, what)?;
-                let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if name == "." || name == ".." {
-                    continue;
-                }
-                let Some(left) = self.left.checked_sub(1) else {
-                    let what = format!(
-                        "find what is to be hidden or protected below {}: there are more than {MAX_ENTRIES} files and folders",
-                        base.display()
-                    );
-                    return Err(SetupError::new(Layer::Protection, what, Errno::TOOBIG));
-                };
-                self.left = left;
-                let path = shown.join(name);
-                if globs.iter().any(|(_, matcher)| matcher.is_match(&path)) {
-                    self.add(&path, refuses_links, found)?;
-                } else if entry.file_type() == FileType::Directory || entry.file_type() == FileType::Unknown {
-                    folders.push((path, real.join(name)));
-                }
+        walk.through(&folder, base, |path, met| {
+            let path = base.join(path);
+            // What cannot be looked through counts as if all of it matched.
+            let is_meant = met == Met::Closed || globs.iter().any(|(_, matcher)| matcher.is_match(&path));
+            if is_meant {
+                self.add(&path, refuses_links, found)?;
             }
-        }
-        Ok(())
+            Ok(!is_meant)
+        })
     }
 
     /// Adds what a path really is; a link stands for what it leads to.
-    fn add(&mut self, path: &Path, refuses_links: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SetupError> {
+    fn add(&self, path: &Path, refuses_links: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SetupError> {
         let Some(real) = self.resolve(path)? else { return Ok(()) };
         if real == path {
             found.insert(real);
@@ -232,10 +221,6 @@ impl Search<'_> {
             left.extend(parts(&target).rev());
         }
         Ok(Some(real))
-    }
-
-    fn open_folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK)
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {

@@ -14,7 +14,9 @@ mod masks;
 mod mounts;
 mod protect;
 mod seccomp;
+mod sockets;
 mod tree;
+mod walk;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

@@ -13,7 +13,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::protect::Protection;
+use super::protect::{Hold, Protection};
 use crate::error::{Doing, Layer, SetupError};
 use crate::plan::{HOME, Mode, Mount, Plan};
 use crate::sys;
@@ -54,9 +54,12 @@ const ETC_TEXTS: [(&str, &str); 7] = [
     ("shells", "/bin/sh\n/bin/bash\n"),
 ];
 
-/// Parts of `/proc` that say something about the host's kernel or other tenants when the caller is root.
-const PROC_MASKED: [&str; 9] =
-    ["kcore", "keys", "key-users", "kpagecgroup", "kpagecount", "kpageflags", "slabinfo", "timer_list", "vmallocinfo"];
+/// Parts of `/proc` that say something about the host's kernel or other tenants.
+const PROC_MASKED: [&str; 5] = ["kallsyms", "key-users", "keys", "latency_stats", "sched_debug"];
+
+/// More of them, which nobody but root could read anyway.
+const PROC_MASKED_FOR_ROOT: [&str; 7] =
+    ["kcore", "kpagecgroup", "kpagecount", "kpageflags", "slabinfo", "timer_list", "vmallocinfo"];
 
 /// Builds the root, moves into it and forgets the host's.
 pub(super) fn build(plan: &Plan, protection: &Protection, is_root: bool) -> Result<(), SetupError> {
@@ -83,7 +86,7 @@ pub(super) fn build(plan: &Plan, protection: &Protection, is_root: bool) -> Resu
     view.proc(is_root)?;
     view.private_folders(plan)?;
     view.requested(plan, protection)?;
-    view.masks(plan)?;
+    view.masks(plan, protection.sockets())?;
     sys::set_mount_attributes(root.as_fd(), READ_ONLY, false).doing(Layer::Mounts, || "seal the root".into())?;
     rustix::process::fchdir(&root).doing(Layer::Mounts, || "enter the root".into())?;
     rustix::process::pivot_root(".", ".").doing(Layer::Mounts, || "change the root".into())?;
@@ -205,15 +208,14 @@ impl View<'_> {
             .and_then(|context| mounted(&context, attributes))
             .doing(Layer::Proc, || "mount a new /proc".into())?;
         self.put(mount, "proc")?;
-        if is_root {
-            for name in PROC_MASKED {
-                let inside = format!("proc/{name}");
-                match self.open_inside(Path::new(&inside)) {
-                    Ok(target) => attach_at(&clone_tree(Path::new("/dev/null"))?, DEVICE, &target)
-                        .doing(Layer::Proc, || format!("cover /{inside}"))?,
-                    Err(rustix::io::Errno::NOENT) => {}
-                    Err(error) => return Err(error).doing(Layer::Proc, || format!("open /{inside}")),
-                }
+        let for_root: &[&str] = if is_root { &PROC_MASKED_FOR_ROOT } else { &[] };
+        for name in PROC_MASKED.iter().chain(for_root) {
+            let inside = format!("proc/{name}");
+            match self.open_inside(Path::new(&inside)) {
+                Ok(target) => attach_at(&clone_tree(Path::new("/dev/null"))?, DEVICE, &target)
+                    .doing(Layer::Proc, || format!("cover /{inside}"))?,
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error).doing(Layer::Proc, || format!("open /{inside}")),
             }
         }
         Ok(())
@@ -278,12 +280,17 @@ impl View<'_> {
                 self.attach(clone_of(&source, host)?, READ_WRITE, inside)?;
                 // The folders above a protected one are pinned as mount points of their own: renaming one would carry the
                 // protection away with it.
-                for (path, is_protected) in protection.in_mount_order() {
+                for (path, hold) in protection.in_mount_order() {
                     let what = host.join(&path);
-                    let part = open_beneath(&source, &path)
+                    let flags = if hold == Hold::Link { OFlags::NOFOLLOW } else { OFlags::empty() };
+                    let part = open_beneath(&source, &path, flags)
                         .doing(Layer::Protection, || format!("open {} without symlinks", what.display()))?;
-                    let attributes = if is_protected { READ_ONLY } else { READ_WRITE };
-                    self.attach(clone_of(&part, &what)?, attributes, inside.join(&path))?;
+                    let attributes = if hold == Hold::Pinned { READ_WRITE } else { READ_ONLY };
+                    let (part, place) = (clone_of(&part, &what)?, inside.join(&path));
+                    self.open_with(&place, flags)
+                        .map_err(io::Error::from)
+                        .and_then(|target| attach_at(&part, attributes, &target))
+                        .doing(Layer::Protection, || format!("protect {}", what.display()))?;
                 }
                 Ok(())
             }
@@ -358,8 +365,12 @@ impl View<'_> {
     }
 
     pub(super) fn open_inside(&self, inside: &Path) -> rustix::io::Result<OwnedFd> {
+        self.open_with(inside, OFlags::empty())
+    }
+
+    fn open_with(&self, inside: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(self.root, inside, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)
+        rustix::fs::openat2(self.root, inside, flags | OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)
     }
 
     /// Sets the attributes of a cloned tree and everything in it, then mounts it.
@@ -429,10 +440,10 @@ fn is_kind(fd: &OwnedFd, kind: FileType, host: &Path) -> Result<bool, SetupError
     Ok(FileType::from_raw_mode(stat.st_mode) == kind)
 }
 
-/// Opens something in an untrusted tree without leaving it or following anything.
-pub(super) fn open_beneath(folder: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+/// Opens something in an untrusted tree without leaving it or following anything; a link itself only with [`OFlags::NOFOLLOW`].
+pub(super) fn open_beneath(folder: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(folder, path, flags | OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)?)
 }
 
 fn tmpfs(options: &[(&str, &str)], what: &str) -> Result<OwnedFd, SetupError> {

@@ -6,13 +6,16 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode as FileMode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::sockets;
+use super::walk::{Met, Walk};
 use crate::error::{Doing, Layer, SetupError};
 use crate::plan::{Mode, Mount, Plan};
 
@@ -21,15 +24,21 @@ const PLACEHOLDER_MODE: u32 = 0o1555;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The search for nested names ends here; what lies deeper could be created anew by a command anyway.
-const MAX_ENTRIES: usize = 50_000;
-const MAX_DEPTH: usize = 8;
+/// Mounts cost the kernel memory and time.
+const MAX_MOUNTS: usize = 8_192;
+/// A file that points to a repository elsewhere is a line with a path.
+const MAX_POINTER_BYTES: usize = 8_192;
+const POINTER: &[u8] = b"gitdir:";
 
 /// What to protect in one workspace; dropping it removes the placeholders.
 #[derive(Debug, Default)]
 pub(super) struct Protection {
     /// Relative paths of existing things.
     paths: BTreeSet<PathBuf>,
+    /// Those of `paths` that are links.
+    links: BTreeSet<PathBuf>,
+    /// Paths inside of sockets at which somebody outside listens.
+    sockets: BTreeSet<PathBuf>,
     placeholders: Vec<Placeholder>,
 }
 
@@ -41,36 +50,66 @@ struct Placeholder {
     folder: OwnedFd,
 }
 
+/// How a path is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It cannot be renamed, which would carry away what lies below.
+    Pinned,
+    Unchangeable,
+    /// A link that cannot be replaced.
+    Link,
+}
+
 impl Protection {
-    /// Looks through a workspace that is to be changed directly; other plans need nothing.
+    /// Looks through a workspace that is to be changed directly, and for sockets in all that is shown of the host.
     pub(super) fn prepare(plan: &Plan) -> Result<Protection, SetupError> {
-        let Mount::Direct { host, .. } = &plan.workspace else {
-            return Ok(Protection::default());
-        };
-        if plan.mode != Mode::WorkspaceWrite {
-            return Ok(Protection::default());
-        }
         let mut protection = Protection::default();
-        let names: Vec<&'static str> = plan.protected_names().collect();
-        let asked = plan.protect.iter().filter_map(|path| plan.protected_path(path));
-        for path in names.iter().map(Path::new).chain(asked) {
-            protection.hold(host, path)?;
+        if plan.mode == Mode::DangerFullAccess {
+            return Ok(protection);
         }
-        protection.search(host, &names);
+        let mut walk = Walk::new();
+        if let (Mount::Direct { host, inside }, Mode::WorkspaceWrite) = (&plan.workspace, plan.mode) {
+            let names: Vec<&'static str> = plan.protected_names().collect();
+            let asked = plan.protect.iter().filter_map(|path| plan.protected_path(path));
+            for path in names.iter().map(Path::new).chain(asked) {
+                protection.hold(host, path)?;
+            }
+            protection.search(host, inside, &names, &mut walk)?;
+            protection.check_count(host)?;
+        }
+        if !sockets::are_seen_to() {
+            protection.sockets.extend(sockets::shown(plan, &mut walk)?);
+        }
         Ok(protection)
     }
 
-    /// Every path to mount over itself, outer ones first; `false` for a folder that is only pinned.
-    pub(super) fn in_mount_order(&self) -> Vec<(PathBuf, bool)> {
+    /// What is to be covered because a server outside would answer there.
+    pub(super) fn sockets(&self) -> &BTreeSet<PathBuf> {
+        &self.sockets
+    }
+
+    fn check_count(&self, host: &Path) -> Result<(), SetupError> {
+        let count = self.in_mount_order().len();
+        if count <= MAX_MOUNTS {
+            return Ok(());
+        }
+        let host = host.display();
+        let what = format!("protect the repositories and the like in {host} by {count} mounts, more than {MAX_MOUNTS}");
+        Err(SetupError::new(Layer::Protection, what, Errno::TOOBIG))
+    }
+
+    /// Every path to mount over itself, outer ones first.
+    pub(super) fn in_mount_order(&self) -> Vec<(PathBuf, Hold)> {
         let pins: BTreeSet<PathBuf> = self
             .paths
             .iter()
             .flat_map(|path| path.ancestors().skip(1))
-            .filter(|path| !path.as_os_str().is_empty())
+            .filter(|path| !path.as_os_str().is_empty() && !self.paths.contains(*path))
             .map(Path::to_owned)
             .collect();
-        let mut all: Vec<(PathBuf, bool)> = pins.into_iter().map(|path| (path, false)).collect();
-        all.extend(self.paths.iter().map(|path| (path.clone(), true)));
+        let mut all: Vec<(PathBuf, Hold)> = pins.into_iter().map(|path| (path, Hold::Pinned)).collect();
+        let hold = |path| if self.links.contains(path) { Hold::Link } else { Hold::Unchangeable };
+        all.extend(self.paths.iter().map(|path| (path.clone(), hold(path))));
         all.sort_by_key(|(path, _)| path.components().count());
         all
     }
@@ -145,30 +184,65 @@ impl Protection {
         Err(io::Error::from(io::ErrorKind::TimedOut)).doing(Layer::Protection, what)
     }
 
-    /// Finds nested repositories and the like, within bounds.
-    fn search(&mut self, host: &Path, names: &[&str]) {
-        let mut left = MAX_ENTRIES;
-        let mut folders = vec![(PathBuf::new(), 0)];
-        while let Some((folder, depth)) = folders.pop() {
-            // Names vanish while we look; what cannot be listed cannot be protected by name either.
-            for entry in fs::read_dir(host.join(&folder)).into_iter().flatten().flatten() {
-                if left == 0 {
-                    return;
+    /// Finds nested repositories and the like, what they point to, and sockets.
+    fn search(&mut self, host: &Path, inside: &Path, names: &[&str], walk: &mut Walk) -> Result<(), SetupError> {
+        let root = rustix::fs::open(host, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, FileMode::empty())
+            .doing(Layer::Protection, || format!("open {}", host.display()))?;
+        let are_sockets_seen_to = sockets::are_seen_to();
+        let mut pointers = Vec::new();
+        walk.through(&root, host, |path, met| {
+            if path.as_os_str().is_empty() {
+                return Err(Errno::ACCESS).doing(Layer::Protection, || format!("look through {}", host.display()));
+            }
+            match met {
+                // Its owner could open it again inside, and work in it.
+                Met::Closed => drop(self.paths.insert(path.to_owned())),
+                Met::Other(FileType::Socket) if !are_sockets_seen_to && sockets::is_live_at(&root, path) => {
+                    self.sockets.insert(inside.join(path));
                 }
-                left -= 1;
-                let Ok(kind) = entry.file_type() else { continue };
-                let name = entry.file_name();
-                let path = folder.join(&name);
-                if names.iter().any(|protected| name == *protected) {
-                    if !kind.is_symlink() {
-                        self.paths.insert(path);
-                    }
-                } else if kind.is_dir() && depth < MAX_DEPTH {
-                    folders.push((path, depth + 1));
+                Met::Folder | Met::Other(_) => {}
+            }
+            // Below a protected folder only sockets matter.
+            let is_named = path.file_name().is_some_and(|name| names.iter().any(|protected| name == *protected));
+            if is_named && !path.ancestors().skip(1).any(|above| self.paths.contains(above)) {
+                self.paths.insert(path.to_owned());
+                if met != Met::Folder {
+                    pointers.push(path.to_owned());
+                }
+                if met == Met::Other(FileType::Symlink) {
+                    self.links.insert(path.to_owned());
                 }
             }
+            Ok(true)
+        })?;
+        // A repository may lie in the workspace under any name, when a link or a file called `.git` leads there.
+        for pointer in pointers {
+            self.paths.extend(led_to(&root, host, &pointer));
         }
+        Ok(())
     }
+}
+
+/// The folder in the workspace that a link, or a file of git's, leads to.
+fn led_to(root: &OwnedFd, host: &Path, pointer: &Path) -> Option<PathBuf> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let target = match rustix::fs::openat2(root, pointer, flags, FileMode::empty(), resolve) {
+        Ok(file) => {
+            let mut text = Vec::new();
+            let is_file = FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode) == FileType::RegularFile;
+            if is_file {
+                fs::File::from(file).take(MAX_POINTER_BYTES as u64).read_to_end(&mut text).ok()?;
+            }
+            let path = text.strip_prefix(POINTER)?.split(|byte| *byte == b'\n').next()?.trim_ascii();
+            PathBuf::from(OsStr::from_bytes(path))
+        }
+        Err(Errno::LOOP) => fs::read_link(host.join(pointer)).ok()?,
+        Err(_) => return None,
+    };
+    let real = host.join(pointer).parent()?.join(target).canonicalize().ok()?;
+    let relative = real.strip_prefix(host.canonicalize().ok()?).ok()?.to_owned();
+    (!relative.as_os_str().is_empty()).then_some(relative)
 }
 
 /// One step down into a folder of the user's, following nothing.
@@ -187,5 +261,31 @@ impl Drop for Placeholder {
         if rustix::fs::flock(&self.folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let _ = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_too_many_mounts_is_refused() {
+        let of = |count: usize| Protection {
+            paths: (0..count).map(|number| PathBuf::from(format!("a/{number}/.git"))).collect(),
+            ..Protection::default()
+        };
+        // Each with the folder that it lies in, and the one above all.
+        let order = of(2).in_mount_order();
+        let expected = [
+            ("a", Hold::Pinned),
+            ("a/0", Hold::Pinned),
+            ("a/1", Hold::Pinned),
+            ("a/0/.git", Hold::Unchangeable),
+            ("a/1/.git", Hold::Unchangeable),
+        ];
+        assert_eq!(order, expected.map(|(path, hold)| (PathBuf::from(path), hold)));
+        assert!(of(4_095).check_count(Path::new("/w")).is_ok());
+        let error = of(4_096).check_count(Path::new("/w")).expect_err("one more than there may be");
+        assert!(error.to_string().contains("in /w by 8193 mounts, more than 8192"), "{error}");
     }
 }

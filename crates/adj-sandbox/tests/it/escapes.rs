@@ -63,8 +63,6 @@ struct Hole {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Whose {
-    Everybodys,
-    OrdinaryUsers,
     /// It depends on what this machine lends us, so either answer is accepted.
     Some,
 }
@@ -72,8 +70,6 @@ enum Whose {
 impl Whose {
     fn words(self) -> &'static str {
         match self {
-            Whose::Everybodys => "",
-            Whose::OrdinaryUsers => " as an ordinary user",
             Whose::Some => " on some machines",
         }
     }
@@ -143,11 +139,9 @@ impl Case {
     }
 
     /// Whether it gets through, as far as is known beforehand.
-    fn expected(&self, is_root: bool) -> Option<bool> {
+    fn expected(&self) -> Option<bool> {
         match self.known_hole.map(|hole| hole.whose) {
             None => Some(false),
-            Some(Whose::Everybodys) => Some(true),
-            Some(Whose::OrdinaryUsers) => Some(!is_root),
             Some(Whose::Some) => None,
         }
     }
@@ -208,7 +202,7 @@ async fn nobody_gets_out(subject: &str, test: &str, cases: &[Case]) {
         }
         match case.gets_through().await {
             Err(output) => wrong.push(format!("{name}: was not tried: {output}")),
-            Ok(gets_through) => match case.expected(is_root) {
+            Ok(gets_through) => match case.expected() {
                 Some(expected) if expected == gets_through => {}
                 Some(true) => wrong.push(format!("{name}: is held now, so it is no hole any more")),
                 Some(false) => wrong.push(format!("{name}: GOT THROUGH")),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::Harm::{Broken, Leaked, Seen};
-use super::{Case, Whose, case};
+use super::{Case, case};
 use crate::stage::{CANARY, Stage};
 
 pub(super) const CASES: &[Case] = &[
@@ -79,8 +79,11 @@ pub(super) const CASES: &[Case] = &[
         .by_root()
         .where_("/proc/kcore", || Path::new("/proc/kcore").exists()),
     case("kernel's keys", "$ATTACK open-read /proc/keys", Broken)
-        .where_("visible keys", || fs::read("/proc/keys").is_ok_and(|bytes| !bytes.is_empty()))
-        .known_hole(Whose::OrdinaryUsers, "only for root the list is covered; it shows numbers of one's own keys, nothing can be done with them"),
+        .where_("visible keys", || fs::read("/proc/keys").is_ok_and(|bytes| !bytes.is_empty())),
+    case("users of the kernel's keys", "$ATTACK open-read /proc/key-users", Broken)
+        .where_("visible keys", || fs::read("/proc/key-users").is_ok_and(|bytes| !bytes.is_empty())),
+    case("addresses in the kernel", "$ATTACK open-read /proc/kallsyms", Broken)
+        .where_("/proc/kallsyms", || Path::new("/proc/kallsyms").exists()),
     case("kernel's page flags", "$ATTACK open-read /proc/kpageflags", Broken)
         .by_root()
         .where_("page flags", || Path::new("/proc/kpageflags").exists()),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command as Program, Stdio};
 
 use super::Harm::Seen;
-use super::{Case, Whose, case};
+use super::{Case, case};
 use crate::stage::{Stage, repository};
 
 /// A script that shows that it ran, and folders for other repositories; everything is committed.
@@ -85,8 +85,27 @@ pub(super) const CASES: &[Case] = &[
     case("nested twelve deep", "git -C 1/2/3/4/5/6/7/8/9/10/11/12 config core.fsmonitor $WS/evil", Seen(in_twelve)).after(|stage| {
         prepare(stage);
         repository(&stage.workspace.join(TWELVE));
-    })
-        .known_hole(Whose::Everybodys, "nested repositories are searched for eight folders deep"),
+    }),
+    case("nested two hundred deep", "git -C $DEEP config core.fsmonitor $WS/evil", Seen(in_deep)).after(|stage| {
+        prepare(stage);
+        stage.say("DEEP", deep());
+        repository(&stage.workspace.join(deep()));
+    }),
+    case("nested in a folder that cannot be listed", "chmod 700 shut; git -C shut/sub config core.fsmonitor $WS/evil", Seen(|stage| {
+        let _ = fs::set_permissions(stage.workspace.join("shut"), PermissionsExt::from_mode(0o700));
+        does_run(stage, "shut/sub", &[&["status"]])
+    })).after(|stage| {
+        prepare(stage);
+        repository(&stage.workspace.join("shut/sub"));
+        fs::set_permissions(stage.workspace.join("shut"), PermissionsExt::from_mode(0o300)).expect("a mode");
+    }),
+    case("config that a nested link leads to", "git config -f store/config core.fsmonitor $WS/evil", Seen(in_linked)).after(nested_link),
+    case("replace a nested link", "cp -r store s2; git config -f s2/config core.fsmonitor $WS/evil; ln -s ../s2 n; mv -fT n linked/.git; rm -f linked/.git && ln -s ../s2 linked/.git", Seen(in_linked)).after(nested_link),
+    case("config that a nested file leads to", "git config -f store/config core.fsmonitor $WS/evil", Seen(in_linked)).after(|stage| {
+        nested_link(stage);
+        fs::remove_file(stage.workspace.join("linked/.git")).expect("a link");
+        fs::write(stage.workspace.join("linked/.git"), "gitdir: ../store\n").expect("a file");
+    }),
     case("rename above a nested repository", "mv deep d; cp -r d deep; git -C deep/sub config core.fsmonitor $WS/evil", Seen(in_nested)).after(PLAIN),
     case("rename just above a nested repository", "mv deep/sub deep/s; cp -r deep/s deep/sub; git -C deep/sub config core.fsmonitor $WS/evil", Seen(in_nested)).after(PLAIN),
     case("change a submodule's .git", "git init -q fake; git config -f fake/.git/config core.fsmonitor $WS/evil; echo gitdir: $WS/fake/.git > module/.git", Seen(by_status)).after(|stage| {
@@ -210,6 +229,26 @@ fn in_five(stage: &mut Stage) -> bool {
 
 fn in_twelve(stage: &mut Stage) -> bool {
     does_run(stage, TWELVE, &[&["status"]])
+}
+
+fn deep() -> String {
+    (0..200).map(|level| level.to_string()).collect::<Vec<_>>().join("/")
+}
+
+fn in_deep(stage: &mut Stage) -> bool {
+    does_run(stage, &deep(), &[&["status"]])
+}
+
+fn in_linked(stage: &mut Stage) -> bool {
+    does_run(stage, "linked", &[&["status"]])
+}
+
+/// A repository whose `.git` is a link to a folder of another name.
+fn nested_link(stage: &mut Stage) {
+    prepare(stage);
+    repository(&stage.workspace.join("linked"));
+    fs::rename(stage.workspace.join("linked/.git"), stage.workspace.join("store")).expect("a folder");
+    std::os::unix::fs::symlink("../store", stage.workspace.join("linked/.git")).expect("a link");
 }
 
 fn by_credential(stage: &mut Stage) -> bool {

@@ -6,8 +6,10 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
+use adj_sandbox::Plan;
+
 use super::Harm::{Broken, Leaked, Seen};
-use super::{Case, Whose, case};
+use super::{Case, case};
 use crate::stage::{CANARY, Stage};
 
 pub(super) const CASES: &[Case] = &[
@@ -46,24 +48,70 @@ pub(super) const CASES: &[Case] = &[
         stage.finally(move || drop(fs::remove_file(path)));
     }),
     case("socket in the workspace", "$ATTACK unix $WS/sock", Leaked)
-        .after(|stage| serve(UnixListener::bind(stage.workspace.join("sock")).expect("a listener")))
-        .known_hole(
-            Whose::Everybodys,
-            "what is shown inside can be connected to; no kernel before Landlock ABI 9 refuses that",
-        ),
+        .after(|stage| serve(UnixListener::bind(stage.workspace.join("sock")).expect("a listener"))),
     case("socket in a folder that is shown", "$ATTACK unix $OUT/shown/sock", Leaked)
         .after(|stage| {
             fs::create_dir(stage.outside.join("shown")).expect("a folder");
             serve(UnixListener::bind(stage.outside.join("shown/sock")).expect("a listener"));
         })
-        .with(|stage, plan| {
-            let host = stage.outside.join("shown");
-            plan.binds.push(adj_sandbox::Bind { inside: host.clone(), host, writable: false });
+        .with(show),
+    case("socket deep in the workspace", "$ATTACK unix a/b/c/d/e/f/g/h/i/j/sock", Leaked).after(|stage| {
+        let folder = stage.workspace.join("a/b/c/d/e/f/g/h/i/j");
+        fs::create_dir_all(&folder).expect("folders");
+        serve(UnixListener::bind(folder.join("sock")).expect("a listener"));
+    }),
+    case("socket in .git", "$ATTACK unix .git/sock", Leaked)
+        .after(|stage| serve(UnixListener::bind(stage.workspace.join(".git/sock")).expect("a listener"))),
+    case("socket that was moved", "mv sock s; $ATTACK unix s; mv d e; $ATTACK unix e/sock; rm -f sock", Leaked).after(
+        |stage| {
+            serve(UnixListener::bind(stage.workspace.join("sock")).expect("a listener"));
+            fs::create_dir(stage.workspace.join("d")).expect("a folder");
+            serve(UnixListener::bind(stage.workspace.join("d/sock")).expect("a listener"));
+        },
+    ),
+    case("socket by a second name", "ln sock s; $ATTACK unix s", Leaked)
+        .after(|stage| serve(UnixListener::bind(stage.workspace.join("sock")).expect("a listener"))),
+    case("datagrams in the workspace", "$ATTACK datagram $WS/d; $ATTACK message $WS/d", Seen(has_datagram)).after(
+        |stage| {
+            stage.datagrams = UnixDatagram::bind(stage.workspace.join("d")).expect("a socket");
+            stage.datagrams.set_nonblocking(true).expect("a flag");
+        },
+    ),
+    case("socket in a workspace that is only shown", "$ATTACK unix $WS/sock", Leaked)
+        .after(|stage| serve(UnixListener::bind(stage.workspace.join("sock")).expect("a listener")))
+        .with(|_, plan| plan.mode = adj_sandbox::Mode::ReadOnly),
+    case("socket with another name in a folder that is shown", "$ATTACK unix $OUT/shown/new", Leaked)
+        .after(|stage| {
+            fs::create_dir(stage.outside.join("shown")).expect("a folder");
+            serve(UnixListener::bind(stage.outside.join("shown/sock")).expect("a listener"));
+            fs::rename(stage.outside.join("shown/sock"), stage.outside.join("shown/new")).expect("another name");
         })
-        .known_hole(
-            Whose::Everybodys,
-            "what is shown inside can be connected to; no kernel before Landlock ABI 9 refuses that",
-        ),
+        .with(show),
+    case("socket in a folder that may be written to", "$ATTACK unix $OUT/shown/sock", Leaked)
+        .after(|stage| {
+            fs::create_dir(stage.outside.join("shown")).expect("a folder");
+            serve(UnixListener::bind(stage.outside.join("shown/sock")).expect("a listener"));
+        })
+        .with(|stage, plan| {
+            show(stage, plan);
+            plan.binds.last_mut().expect("it").writable = true;
+        }),
+    case("socket below a private layer", "$ATTACK unix $WS/sock", Leaked)
+        .after(|stage| {
+            serve(UnixListener::bind(stage.workspace.join("sock")).expect("a listener"));
+            for name in ["upper", "work"] {
+                fs::create_dir(stage.workspace.with_file_name(name)).expect("a folder");
+            }
+        })
+        .with(|stage, plan| {
+            let beside = |name| stage.workspace.with_file_name(name);
+            plan.workspace = adj_sandbox::Mount::Overlay {
+                lower: stage.workspace.clone(),
+                upper: beside("upper"),
+                work: beside("work"),
+                inside: stage.workspace.clone(),
+            };
+        }),
     case("socket by abstract name", "$ATTACK abstract $ABSTRACT", Leaked),
     case("datagram by path", "$ATTACK datagram $OUT/datagrams", Seen(has_datagram)),
     case("datagram by message", "$ATTACK message $OUT/datagrams", Seen(has_datagram)),
@@ -97,6 +145,11 @@ pub(super) const CASES: &[Case] = &[
     case("a network device", "test -e /dev/net/tun && echo BROKEN", Broken)
         .where_("tunnels", || std::path::Path::new("/dev/net/tun").exists()),
 ];
+
+fn show(stage: &Stage, plan: &mut Plan) {
+    let host = stage.outside.join("shown");
+    plan.binds.push(adj_sandbox::Bind { inside: host.clone(), host, writable: false });
+}
 
 fn serve(listener: UnixListener) {
     std::thread::spawn(move || {
