@@ -69,3 +69,14 @@ async fn a_gitdir_file_is_protected_too() {
     stage.run(&stage.plan(), "echo x > .git; rm -f .git; mv .git g; echo 'gitdir: /tmp' > n; mv -f n .git").await;
     assert_eq!(fs::read_to_string(stage.workspace.join(".git")).expect("the file"), "gitdir: /elsewhere\n");
 }
+
+#[tokio::test]
+async fn debuggers_reach_their_own_children_only() {
+    let stage = Stage::new();
+    let finished = stage.run(&stage.plan(), "$ATTACK ptrace; $ATTACK seize 1; $ATTACK seize $VICTIM").await;
+    let lines = text(&finished.stdout)
+        .lines()
+        .map(|line| line.split(' ').next().expect("a word").to_owned())
+        .collect::<Vec<_>>();
+    assert_eq!(lines, ["tried", "BROKEN", "tried", "errno", "tried", "errno"], "{}", text(&finished.stdout));
+}

@@ -76,6 +76,17 @@ async fn call(supervisor: &Supervisor, effect: &str, request: &str) -> Result<St
 }
 
 #[tokio::test]
+async fn a_command_cannot_trace_the_worker() {
+    let session = Session::new();
+    let supervisor = session.open().await;
+    let reply =
+        call(&supervisor, "trace", "shell $ATTACK seize $PPID; cat /proc/$PPID/environ; cat /proc/$PPID/fd/0").await;
+    let reply = reply.expect("an answer");
+    assert!(reply.contains("tried\nerrno Operation not permitted"), "{reply}");
+    assert_eq!(reply.matches("Permission denied").count(), 2, "{reply}");
+}
+
+#[tokio::test]
 async fn calls_are_answered_inside_the_sandbox() {
     for mode in [Mode::WorkspaceWrite, Mode::ReadOnly, Mode::DangerFullAccess] {
         let mut session = Session::new();

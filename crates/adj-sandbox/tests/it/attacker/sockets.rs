@@ -30,9 +30,34 @@ pub(super) fn attack(name: &str, argument: &str, second: &str) -> bool {
             // SAFETY: only numbers.
             report(unsafe { libc::syscall(libc::SYS_socket, family, number(kind), number(protocol)) });
         }
+        "option" => option(argument.parse().expect("a level"), second.parse().expect("an option")),
+        "filter" => filter(),
         _ => return false,
     }
     true
+}
+
+/// Sets an option to nonsense: what counts is whether the kernel went on to look at it.
+fn option(level: i32, option: i32) {
+    let kind = if level == libc::IPPROTO_UDP { libc::SOCK_DGRAM } else { libc::SOCK_STREAM };
+    // SAFETY: the value is longer lived than the call and as long as said.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, kind, 0);
+        let result = libc::setsockopt(socket, level, option, c"none".as_ptr().cast(), 4);
+        report(super::calls::reached(result.into()));
+    }
+}
+
+/// A program for the kernel that lets nothing through.
+fn filter() {
+    let mut program = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
+    let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    // SAFETY: the program is longer lived than the call and as long as said.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        let (option, length) = (libc::SO_ATTACH_FILTER, size_of_val(&program) as u32);
+        report(libc::setsockopt(socket, libc::SOL_SOCKET, option, (&raw const program).cast(), length).into());
+    }
 }
 
 fn speak(socket: std::io::Result<UnixStream>) {

@@ -48,9 +48,12 @@ pub(super) const CASES: &[Case] = &[
     case("perf", "$ATTACK perf", Broken).where_("perf for everybody", || {
         ["-1", "0", "1", "2"].iter().any(|value| is_setting("kernel/perf_event_paranoid", value))
     }),
-    case("trace a child", "$ATTACK ptrace", Broken),
-    case("read memory by call", "$ATTACK vm-read", Broken),
-    case("write memory by call", "$ATTACK vm-write", Broken),
+    case("memory that nobody sees", "$ATTACK secret-memory", Broken)
+        .where_("secret memory", || is_at_least(6, 5) && is_built_with("CONFIG_SECRETMEM=y")),
+    case("calls newer than the list", "$ATTACK newer", Broken).where_("Linux 6.17", || is_at_least(6, 17)),
+    case("list security modules", "$ATTACK modules", Broken).where_("Linux 6.8", || is_at_least(6, 8)),
+    case("list kinds of file systems by number", "$ATTACK file-systems", Broken)
+        .where_("x86-64", || cfg!(target_arch = "x86_64")),
     case("advise on memory by call", "$ATTACK advise", Broken),
     case("take a descriptor by call", "$ATTACK descriptor", Broken),
     case("compare processes", "$ATTACK kcmp", Broken),
