@@ -49,6 +49,35 @@ impl fmt::Display for Layer {
     }
 }
 
+/// What goes without a sandbox, where one cannot be had.
+pub const ACCEPTS_RISK: &str = "--sandbox danger-full-access";
+
+impl Layer {
+    /// What brings it to a machine that lacks it.
+    pub fn fix(self) -> &'static str {
+        match self {
+            Layer::Namespaces | Layer::Mounts | Layer::Network | Layer::Privileges => {
+                "let users make namespaces: `sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 \
+                 kernel.apparmor_restrict_unprivileged_userns=0` (those that exist; `user.max_*_namespaces` for each kind); \
+                 in a container, a profile that permits `clone`, `unshare` and `mount`"
+            }
+            Layer::Proc => {
+                "run outside of the container, or let it show all of /proc (`--security-opt systempaths=unconfined`)"
+            }
+            Layer::Landlock => "boot Linux 6.2 or newer with `landlock` in the `lsm=` list",
+            Layer::Seccomp => "boot a kernel with seccomp filters (CONFIG_SECCOMP_FILTER)",
+            Layer::Overlay => {
+                "put ADJUTANT_HOME on a file system that overlayfs takes (ext4, xfs, btrfs), with Linux 5.11 or newer"
+            }
+            Layer::Limits => "raise the hard limits of the process that starts it (`ulimit -H`)",
+            Layer::Protection => {
+                "mend what the detail names, or work with `--sandbox read-only`, which protects nothing by name"
+            }
+            Layer::Helper => "look at what the detail names; the program must still be where it was started from",
+        }
+    }
+}
+
 /// A layer that is missing; the command did not run. Only `--sandbox danger-full-access` accepts to go without.
 #[derive(Debug, thiserror::Error)]
 #[error("the sandbox cannot be set up ({layer}): cannot {doing}")]

@@ -15,6 +15,7 @@ mod launch;
 mod output;
 mod probe;
 mod supervisor;
+mod survey;
 
 mod channel;
 mod frame;
@@ -24,7 +25,7 @@ mod helper;
 mod sys;
 
 pub use channel::{Frame, WorkerChannel};
-pub use error::{Layer, SetupError};
+pub use error::{ACCEPTS_RISK, Layer, SetupError};
 pub use helper::dispatch_helper;
 pub use launch::{Command, Exit, Finished, Launcher, RunError};
 pub use network::{NetworkPlan, PROXY_PORT, proxy_environment};
@@ -35,3 +36,4 @@ pub use plan::{
 pub use probe::{Capabilities, landlock_abi};
 pub use spool::{Failure, Finding, find};
 pub use supervisor::{CallError, ListenerError, Listeners, OpenError, StopError, Supervisor, stop};
+pub use survey::{Survey, SurveyRow};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::error::{Layer, SetupError};
 use crate::launch::{Command, Launcher, RunError};
 use crate::plan::{Mode, Mount, Plan};
+use crate::survey::landlock_lacks;
 use crate::sys;
 
 /// What a sandbox on this machine is made of. Namespaces, Landlock and seccomp are there, or the probe would have failed.
@@ -21,6 +22,9 @@ pub struct Capabilities {
     pub limits: &'static str,
 }
 
+/// What enforces limits here.
+pub(crate) const LIMITS: &str = "rlimits, and the tree's memory and size looked at every 50 ms";
+
 /// The newest Landlock ABI that the kernel has; 0 when there is none.
 pub fn landlock_abi() -> i32 {
     sys::landlock_abi()
@@ -32,43 +36,34 @@ impl Launcher {
     ///
     /// The error names the missing layer; going without is possible only with `--sandbox danger-full-access`.
     pub async fn probe(&self, scratch: &Path) -> Result<Capabilities, RunError> {
-        let mut plan = Plan::new(Mode::WorkspaceWrite);
+        let plan = Plan::new(Mode::WorkspaceWrite);
         self.run(&plan, &Command::new(["true"])).await?;
-        let lacks = [
-            (4, "TCP ports (the network namespace does)"),
-            (5, "device commands (the private /dev and seccomp do)"),
-            (6, "abstract sockets and signals (namespaces do)"),
-        ];
         let landlock_abi = landlock_abi();
-        let overlay_missing = match make_layers(scratch) {
-            Err(error) => Some(error.to_string()),
-            Ok(folder) => {
-                let at = |name: &str| folder.join(name);
-                plan.workspace = Mount::Overlay {
-                    lower: at("lower"),
-                    upper: at("upper"),
-                    work: at("work"),
-                    inside: "/workspace".into(),
-                };
-                let write = Command::new(["/bin/sh", "-c", "echo probe >/workspace/file"]);
-                let result = self.run(&plan, &write).await;
-                remove_layers(&folder);
-                match result {
-                    Ok(finished) if finished.exit.is_success() => None,
-                    Ok(finished) => Some(format!("writing to it failed: {:?}", finished.exit)),
-                    Err(RunError::Setup(SetupError { layer: Layer::Overlay, doing, source })) => {
-                        Some(format!("cannot {doing}: {source}"))
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+        let overlay_missing = self.try_overlay(scratch).await?.err();
+        Ok(Capabilities { landlock_abi, landlock_lacks: landlock_lacks(landlock_abi), overlay_missing, limits: LIMITS })
+    }
+
+    /// Runs a command over an overlay below `scratch`; the inner error says why overlays do not work.
+    pub(crate) async fn try_overlay(&self, scratch: &Path) -> Result<Result<(), String>, RunError> {
+        let folder = match make_layers(scratch) {
+            Err(error) => return Ok(Err(error.to_string())),
+            Ok(folder) => folder,
         };
-        Ok(Capabilities {
-            landlock_abi,
-            landlock_lacks: lacks.into_iter().filter(|(abi, _)| landlock_abi < *abi).map(|(_, what)| what).collect(),
-            overlay_missing,
-            limits: "rlimits, and the tree's memory and size looked at every 50 ms",
-        })
+        let at = |name: &str| folder.join(name);
+        let mut plan = Plan::new(Mode::WorkspaceWrite);
+        plan.workspace =
+            Mount::Overlay { lower: at("lower"), upper: at("upper"), work: at("work"), inside: "/workspace".into() };
+        let write = Command::new(["/bin/sh", "-c", "echo probe >/workspace/file"]);
+        let result = self.run(&plan, &write).await;
+        remove_layers(&folder);
+        match result {
+            Ok(finished) if finished.exit.is_success() => Ok(Ok(())),
+            Ok(finished) => Ok(Err(format!("writing to it failed: {:?}", finished.exit))),
+            Err(RunError::Setup(SetupError { layer: Layer::Overlay, doing, source })) => {
+                Ok(Err(format!("cannot {doing}: {source}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

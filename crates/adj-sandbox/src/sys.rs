@@ -163,23 +163,29 @@ pub(crate) fn reap_one() -> Option<(i32, Ended)> {
     if pid <= 0 {
         return None;
     }
-    let ended = if libc::WIFSIGNALED(status) {
-        Ended::Signal(libc::WTERMSIG(status))
-    } else {
-        Ended::Code(libc::WEXITSTATUS(status))
-    };
-    Some((pid, ended))
+    Some((pid, ended(status)))
 }
 
-/// Reaps exactly `pid`, waiting for it.
-pub(crate) fn reap(pid: i32) {
+/// Reaps exactly `pid`, waiting for it; `None` when it is no child of ours.
+pub(crate) fn reap(pid: i32) -> Option<Ended> {
     let mut status = 0;
     loop {
         // SAFETY: the status is a valid place.
         let result = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-        if result != -1 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return;
+        if result != -1 {
+            return Some(ended(status));
         }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+}
+
+fn ended(status: i32) -> Ended {
+    if libc::WIFSIGNALED(status) {
+        Ended::Signal(libc::WTERMSIG(status))
+    } else {
+        Ended::Code(libc::WEXITSTATUS(status))
     }
 }
 

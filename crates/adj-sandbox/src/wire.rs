@@ -33,6 +33,8 @@ pub(crate) enum Job {
     Run { plan: Plan, argv: Vec<OsString>, timeout: Duration },
     /// Descriptor: the supervisor's folder.
     Supervise { plan: Plan },
+    /// Answered by a list of trials instead of a report.
+    Survey,
 }
 
 /// What a helper answers.

@@ -7,6 +7,7 @@ use landlock::{
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::seccomp;
@@ -50,10 +51,12 @@ fn limits(plan: &Plan) -> Result<(), SetupError> {
     Ok(())
 }
 
-fn landlock(plan: &Plan) -> Result<(), SetupError> {
-    if sys::landlock_abi() < OLDEST_LANDLOCK {
+pub(super) fn landlock(plan: &Plan) -> Result<(), SetupError> {
+    let abi = sys::landlock_abi();
+    if abi < OLDEST_LANDLOCK {
+        let found = if abi == 0 { "there is none".to_owned() } else { format!("there is only ABI {abi}") };
         return Err(io::Error::from_raw_os_error(libc::ENOSYS))
-            .doing(Layer::Landlock, || "find Landlock ABI 3 (Linux 6.2) or newer".into());
+            .doing(Layer::Landlock, || format!("find Landlock ABI {OLDEST_LANDLOCK} (Linux 6.2) or newer, {found}"));
     }
     let status =
         landlock_rules(plan).map_err(io::Error::other).doing(Layer::Landlock, || "confine file access".into())?;
@@ -74,6 +77,8 @@ fn landlock_rules(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
         .handle_access(all)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::IoctlDev)?
+        // Only to servers of this sandbox, and to sockets that were asked for.
+        .handle_access(AccessFs::ResolveUnix)?
         .scope(Scope::from_all(ABI::V6))?
         .create()?;
     ruleset = allow(ruleset, Path::new("/"), read)?;
@@ -89,6 +94,14 @@ fn landlock_rules(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
     for bind in plan.binds.iter().filter(|bind| bind.writable) {
         let access = if bind.inside.is_dir() { write } else { AccessFs::from_file(ABI::V3) };
         ruleset = allow(ruleset, &bind.inside, access)?;
+    }
+    if super::sockets::are_seen_to() {
+        for bind in &plan.binds {
+            let kind = std::fs::symlink_metadata(&bind.inside).map(|metadata| metadata.file_type());
+            if kind.is_ok_and(|kind| kind.is_socket()) {
+                ruleset = allow(ruleset, &bind.inside, AccessFs::ResolveUnix.into())?;
+            }
+        }
     }
     ruleset.restrict_self()
 }

@@ -16,12 +16,13 @@ use rustix::process::Signal;
 
 use super::protect::Protection;
 use super::tree::{self, Excess};
-use super::{Worker, confine, mounts, timespec};
+use super::{Worker, confine, mounts, timespec, trial};
 use crate::channel::WorkerChannel;
 use crate::error::{Doing, Layer, SetupError};
 use crate::launch::Exit;
 use crate::network::NetworkPlan;
 use crate::plan::{Mode, Mount, Plan};
+use crate::survey::missing_namespaces;
 use crate::sys::{self, Ended};
 use crate::wire::{InsideReport, receive_report, send_report, write_report};
 
@@ -61,7 +62,7 @@ impl Inside {
         let namespaces = if is_confined { sys::NEW_NAMESPACES } else { 0 };
         let ids = Ids::now();
         let child = sys::clone_process(namespaces)
-            .doing(Layer::Namespaces, || "create user, mount, pid, network, ipc, uts and cgroup namespaces".into())?;
+            .doing(Layer::Namespaces, || format!("create {}", missing_namespaces(&trial::namespaces())))?;
         let Some(child) = child else {
             pid_one(plan, payload, protection, ids, theirs);
         };
@@ -114,13 +115,13 @@ impl Drop for Inside {
 }
 
 /// Who we are outside.
-struct Ids {
+pub(super) struct Ids {
     uid: u32,
     gid: u32,
 }
 
 impl Ids {
-    fn now() -> Ids {
+    pub(super) fn now() -> Ids {
         Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
     }
 }
@@ -209,7 +210,7 @@ fn enter_unconfined(plan: &Plan) -> Result<(), SetupError> {
 }
 
 /// Makes us uid and gid 1000 inside; outside nothing changes.
-fn map_ids(ids: &Ids) -> Result<(), SetupError> {
+pub(super) fn map_ids(ids: &Ids) -> Result<(), SetupError> {
     let writes = [
         ("/proc/self/setgroups", "deny".to_owned()),
         ("/proc/self/uid_map", format!("1000 {} 1", ids.uid)),

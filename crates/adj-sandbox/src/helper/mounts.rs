@@ -446,6 +446,19 @@ pub(super) fn open_beneath(folder: impl AsFd, path: &Path, flags: OFlags) -> io:
     Ok(rustix::fs::openat2(folder, path, flags | OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)?)
 }
 
+/// Whether a root can be made, and a tree of the host's cloned into it; for trying the layer alone.
+pub(super) fn try_root() -> io::Result<()> {
+    tmpfs(&[("size", "4m")], "a trial").map_err(|error| error.source)?;
+    let tree = clone_tree(Path::new("/usr")).map_err(|error| error.source)?;
+    sys::set_mount_attributes(tree.as_fd(), READ_ONLY, true)
+}
+
+/// Whether a new `/proc` can be made; for trying the layer alone.
+pub(super) fn try_proc() -> io::Result<()> {
+    let context = file_system("proc", &[], &[])?;
+    mounted(&context, MountAttrFlags::MOUNT_ATTR_RDONLY).map(drop)
+}
+
 fn tmpfs(options: &[(&str, &str)], what: &str) -> Result<OwnedFd, SetupError> {
     file_system("tmpfs", options, &[])
         .and_then(|context| mounted(&context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV))

@@ -15,10 +15,12 @@ mod overlay;
 mod paths;
 mod protection;
 mod sessions;
+mod survey;
 
 #[ctor::ctor(unsafe)]
 fn helper() {
     adj_sandbox::dispatch_helper(worker::work);
     attacker::dispatch();
     sessions::dispatch_caller();
+    survey::dispatch();
 }
