@@ -274,6 +274,13 @@ impl Session {
             }
             SessionEvent::PolicyDecided { tool_use_id, ruling } => match self.call(tool_use_id) {
                 Some(call) if call.state == ToolState::Asked => call.state = ToolState::Decided(ruling.verdict),
+                // It may come to forbid what a person was asked about, and never the other way round.
+                Some(call)
+                    if ruling.verdict == Verdict::Deny
+                        && matches!(call.state, ToolState::Decided(Verdict::Ask) | ToolState::Confirmed(_)) =>
+                {
+                    call.state = ToolState::Decided(Verdict::Deny);
+                }
                 _ => return refuse("policy decides once on each call that was asked for"),
             },
             SessionEvent::ToolStarted { tool_use_id } => match self.call(tool_use_id) {

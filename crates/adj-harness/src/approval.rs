@@ -40,8 +40,9 @@ impl Draft<'_> {
         let open = self.session.approvals.iter().find(|open| open.id == approval_id).cloned();
         let why = match &open {
             None => Some("nobody is asked about it now: it was answered, has expired, or is over"),
-            Some(open) if answer.binding.is_some() && answer.binding.as_ref() != open.binding() => {
-                Some("it was given to an earlier question: the workspace or the policy has changed since")
+            // Whoever answers names what they saw; an answer that names nothing could be meant for anything.
+            Some(open) if answer.binding.as_ref() != open.binding() => {
+                Some("it was given to another question: the workspace or the policy has changed since")
             }
             Some(_) => None,
         };
@@ -91,6 +92,10 @@ impl Draft<'_> {
         let again = match &call.state {
             ToolState::Decided(Verdict::Ask) | ToolState::Confirmed(_) if self.session.interrupted => {
                 self.refuse_call(id, "the turn was interrupted before this call was run");
+                return self.start_calls();
+            }
+            // Policy may have come to forbid it since it was asked about: then nobody can allow it.
+            ToolState::Decided(Verdict::Ask) | ToolState::Confirmed(_) if self.is_forbidden_now(&call) => {
                 return self.start_calls();
             }
             ToolState::Decided(Verdict::Ask) => None,

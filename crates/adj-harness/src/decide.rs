@@ -306,6 +306,19 @@ impl Draft<'_> {
         true
     }
 
+    /// Judges a call once more, and refuses it if policy forbids it by now. Nothing but a denial is news to it.
+    pub(crate) fn is_forbidden_now(&mut self, call: &ToolCall) -> bool {
+        let request = ToolRequest { name: call.name.clone(), input: call.input.clone() };
+        let ruling = judge(&self.session.spec, &request, self.judge);
+        if ruling.verdict != Verdict::Deny {
+            return false;
+        }
+        let refusal = refusal(&ruling);
+        self.emit(SessionEvent::PolicyDecided { tool_use_id: call.id.clone(), ruling });
+        self.refuse_call(&call.id, &refusal);
+        true
+    }
+
     pub(crate) fn start(&mut self, id: &EventId) {
         self.emit(SessionEvent::ToolStarted { tool_use_id: id.clone() });
         let call = self.session.calls.iter().find(|call| call.id == *id).expect("a call that starts is open");
