@@ -1,5 +1,6 @@
 //! Sessions at work: with real tools in real sandboxes, a scripted model, and stores that fail when they are told to.
 
+mod approvals;
 mod faults;
 mod recovery;
 mod sessions;

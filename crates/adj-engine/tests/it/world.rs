@@ -6,7 +6,7 @@ use adj_domain::{
 };
 use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd};
 use adj_gateway::{Gateway, RetryPolicy};
-use adj_policy::Policy;
+use adj_policy::{Layer, LayerKind, Policy};
 use adj_providers::{Playbook, Scripted};
 use adj_sandbox::{Launcher, Mount, Plan};
 use adj_store::{
@@ -27,6 +27,8 @@ pub struct World {
     pub home: tempfile::TempDir,
     pub memory: MemoryStore,
     pub id: SessionId,
+    /// What the administrator says, for engines made from here on.
+    pub policy: Policy,
 }
 
 /// How long anything may take that is waited for.
@@ -37,7 +39,18 @@ impl World {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("work")).unwrap();
         fs::write(home.path().join("work/a.txt"), "alpha\n").unwrap();
-        Self { home, memory: MemoryStore::new(), id: SessionId::derive(&["test"]) }
+        Self { home, memory: MemoryStore::new(), id: SessionId::derive(&["test"]), policy: Policy::built_in() }
+    }
+
+    /// Another layer of policy, for engines made from here on.
+    pub fn policy(&mut self, text: &str) {
+        let layer = Layer::parse(LayerKind::Administrator, Path::new("requirements.toml"), text);
+        self.policy = self.policy.with(layer.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// Every engine so far is gone with its process, if nobody else holds it; whoever comes now is another process.
+    pub fn next_process(&mut self) {
+        self.memory = self.memory.another_process();
     }
 
     pub fn work_dir(&self) -> PathBuf {
@@ -75,7 +88,7 @@ impl World {
             launcher: Launcher::current_exe().unwrap(),
             layout: Layout::Overlay,
             state: self.state(),
-            policy: Policy::built_in(),
+            policy: self.policy.clone(),
             vault: tokio::sync::Mutex::new(empty_vault(&self.state())),
             home: None,
             node: node.parse::<NodeId>().unwrap(),
@@ -234,6 +247,8 @@ pub enum Fault {
     FullAtBlob,
     /// Writes the batch with an event of this kind and never answers: the process dies right after.
     DeadAfter(&'static str),
+    /// Writes this many times, counting everything that is durable, and never answers the last: the process dies right after.
+    DeadAfterWrites(u32),
     /// A message comes in at the last moment before the log is given back.
     MessageAtRelease(PendingInput),
 }
@@ -243,11 +258,17 @@ pub struct Faulty {
     inner: MemoryStore,
     fault: Mutex<Option<Fault>>,
     appends: Mutex<u32>,
+    writes: Mutex<u32>,
 }
 
 impl Faulty {
     pub fn new(inner: &MemoryStore, fault: Fault) -> Arc<Self> {
-        Arc::new(Self { inner: inner.clone(), fault: Mutex::new(Some(fault)), appends: Mutex::default() })
+        Arc::new(Self {
+            inner: inner.clone(),
+            fault: Mutex::new(Some(fault)),
+            appends: Mutex::default(),
+            writes: Mutex::default(),
+        })
     }
 
     pub fn has_happened(&self) -> bool {
@@ -259,6 +280,19 @@ impl Faulty {
         if fault.as_ref().is_some_and(is_now) { fault.take() } else { None }
     }
 
+    /// Counts what was written, and never comes back from the last write of a life.
+    async fn written<T>(&self, done: T) -> T {
+        let number = {
+            let mut writes = self.writes.lock().unwrap();
+            *writes += 1;
+            *writes
+        };
+        if self.take(|fault| matches!(fault, Fault::DeadAfterWrites(last) if *last == number)).is_some() {
+            std::future::pending::<()>().await;
+        }
+        done
+    }
+
     fn full() -> StoreError {
         StoreError::Full { path: "/disk".into() }
     }
@@ -267,11 +301,11 @@ impl Faulty {
 #[async_trait]
 impl Store for Faulty {
     async fn create(&self, log: &LogId, meta: LogMeta) -> Result<bool, StoreError> {
-        self.inner.create(log, meta).await
+        self.written(self.inner.create(log, meta).await).await
     }
 
     async fn submit(&self, log: &LogId, input: &PendingInput) -> Result<Submitted, StoreError> {
-        self.inner.submit(log, input).await
+        self.written(self.inner.submit(log, input).await).await
     }
 
     async fn pending(&self, log: &LogId) -> Result<Vec<PendingInput>, StoreError> {
@@ -293,7 +327,7 @@ impl Store for Faulty {
         {
             std::future::pending::<()>().await;
         }
-        events
+        self.written(events).await
     }
 
     async fn read(&self, log: &LogId, after: u64, limit: u32) -> Result<Vec<Event>, StoreError> {
@@ -301,7 +335,7 @@ impl Store for Faulty {
     }
 
     async fn claim(&self, log: &LogId, node: &NodeId) -> Result<Claim, ClaimError> {
-        self.inner.claim(log, node).await
+        self.written(self.inner.claim(log, node).await).await
     }
 
     async fn release(&self, fence: Fence) -> Result<(), StoreError> {
@@ -309,7 +343,7 @@ impl Store for Faulty {
         if let Some(Fault::MessageAtRelease(input)) = fault {
             self.inner.submit(fence.log(), &input).await?;
         }
-        self.inner.release(fence).await
+        self.written(self.inner.release(fence).await).await
     }
 
     async fn logs(&self, filter: &LogFilter) -> Result<Vec<LogSummary>, StoreError> {
@@ -324,7 +358,7 @@ impl Store for Faulty {
         if self.take(|fault| matches!(fault, Fault::FullAtBlob)).is_some() {
             return Err(Self::full());
         }
-        self.inner.put_blob(bytes).await
+        self.written(self.inner.put_blob(bytes).await).await
     }
 
     async fn get_blob(&self, hash: &BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
