@@ -276,11 +276,11 @@ async fn an_answer_does_not_outweigh_a_policy_that_forbids_the_call_meanwhile() 
         assert_eq!(world.read("ran.txt"), "");
         let results = world.results(&engine).await;
         assert!(results[0].contains("too loud"), "{results:?}");
-        let rulings = world.events(&engine).await.into_iter().filter_map(|event| match event {
+        let mut rulings = world.events(&engine).await.into_iter().filter_map(|event| match event {
             SessionEvent::PolicyDecided { ruling, .. } => Some(ruling.layer),
             _ => None,
         });
-        assert_eq!(rulings.last().as_deref(), Some("administrator"));
+        assert_eq!(rulings.next_back().as_deref(), Some("administrator"));
         check_folds(&world.id, &engine.events(&world.log()).await.unwrap());
         engine.close_all().await.unwrap();
     }
