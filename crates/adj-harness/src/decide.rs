@@ -289,8 +289,8 @@ impl Draft<'_> {
         let request = ToolRequest { name: call.name.clone(), input: call.input.clone() };
         let ruling = judge(&self.session.spec, &request, self.judge);
         let (verdict, refusal) = (ruling.verdict, refusal(&ruling));
-        // A rule that asks is looked at when it is the call's turn: by then a person may have allowed more.
-        if verdict == Verdict::Ask && !self.earlier_are_answered(&call.id) {
+        // What people say is looked at when it is the call's turn: by then somebody may have allowed more, or taken a grant back.
+        if (verdict == Verdict::Ask || ruling.layer == "grant") && !self.earlier_are_answered(&call.id) {
             return false;
         }
         self.emit(SessionEvent::PolicyDecided { tool_use_id: call.id.clone(), ruling });
