@@ -1,6 +1,6 @@
 //! One session's door to the network: it asks the policy, and people where policy leaves it to them, and tells the session's log.
 
-use crate::guard::Guard;
+use crate::{engine::Engine, guard::Guard};
 use adj_domain::{Destination, HostRule, Ruling, Timestamp, Verdict};
 use adj_egress::{Decided, Judge, Judged};
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Decisions that wait to be written down; while there is no room for more, nothing is let through.
 const ROOM: usize = 1024;
@@ -21,93 +21,115 @@ pub(crate) enum News {
     Asked {
         to: Destination,
         expires_at: Timestamp,
-        reply: oneshot::Sender<bool>,
+        reply: Reply,
     },
 }
 
+/// Tells everybody who waits for one host.
+pub(crate) type Reply = watch::Sender<Option<bool>>;
+
 /// A host and a port.
-type Place = (String, u16);
+pub(crate) type Place = (String, u16);
 
 pub(crate) struct Door {
-    /// The judge of the turn at work. Between turns nobody could write down what happens, so nothing is let through.
-    guard: Mutex<Option<Arc<Guard>>>,
+    turn: Mutex<Turn>,
     sender: mpsc::Sender<News>,
     pub(crate) news: tokio::sync::Mutex<mpsc::Receiver<News>>,
-    allowed: Mutex<HashSet<Place>>,
+}
+
+/// What is known while a turn is at work.
+#[derive(Default)]
+struct Turn {
+    /// The judge of the turn. Between turns nobody could write down what happens, so nothing is let through.
+    judge: Option<(Engine, Arc<Guard>)>,
+    allowed: HashSet<Place>,
+    /// Nobody is asked twice in a turn: a command that tries again and again shall not wear people out.
+    denied: HashSet<Place>,
     /// Several connections may wait for one answer.
-    asking: Mutex<HashMap<Place, watch::Receiver<Option<bool>>>>,
+    asking: HashMap<Place, watch::Receiver<Option<bool>>>,
 }
 
 impl Door {
     pub(crate) fn new() -> Self {
         let (sender, news) = mpsc::channel(ROOM);
-        Self {
-            guard: Mutex::default(),
-            sender,
-            news: tokio::sync::Mutex::new(news),
-            allowed: Mutex::default(),
-            asking: Mutex::default(),
-        }
+        Self { turn: Mutex::default(), sender, news: tokio::sync::Mutex::new(news) }
     }
 
-    /// Opens for a turn, with the hosts that a person has allowed to this session.
-    pub(crate) fn open(&self, guard: Arc<Guard>, allowed: impl Iterator<Item = Place>) {
-        lock(&self.allowed).extend(allowed);
-        *lock(&self.guard) = Some(guard);
+    /// Opens for a turn.
+    pub(crate) fn open(&self, engine: &Engine, guard: &Arc<Guard>) {
+        self.turn().judge = Some((engine.clone(), Arc::clone(guard)));
     }
 
+    /// From here on nothing is let through, and nothing more is told.
     pub(crate) fn close(&self) {
-        *lock(&self.guard) = None;
-        lock(&self.asking).clear();
+        *self.turn() = Turn::default();
+    }
+
+    /// Lets through what a person has allowed to this session.
+    pub(crate) fn allow(&self, places: impl Iterator<Item = Place>) {
+        self.turn().allowed.extend(places);
+    }
+
+    /// Learns what came of a question.
+    pub(crate) fn answered(&self, place: &Place, is_allowed: bool) {
+        let mut turn = self.turn();
+        turn.asking.remove(place);
+        let places = if is_allowed { &mut turn.allowed } else { &mut turn.denied };
+        places.insert(place.clone());
     }
 
     /// Takes a decision for the log; `false` where there is nobody to write it.
     pub(crate) fn record(&self, decided: Decided) -> bool {
-        let is_open = lock(&self.guard).is_some();
-        is_open && self.sender.try_send(News::Decided(decided)).is_ok()
+        // Under the lock, so that whoever closes the door finds all that was told before.
+        let turn = self.turn();
+        turn.judge.is_some() && self.sender.try_send(News::Decided(decided)).is_ok()
     }
 
     /// Asks a person, once for all who wait for the same host.
     async fn ask(&self, to: &Destination, expires_at: Timestamp) -> bool {
         let place = (to.host.clone(), to.port);
-        let (mut answer, first) = {
-            let mut asking = lock(&self.asking);
-            match asking.get(&place) {
-                Some(answer) => (answer.clone(), None),
+        let mut answer = {
+            let mut turn = self.turn();
+            if turn.judge.is_none() || turn.denied.contains(&place) {
+                return false;
+            }
+            match turn.asking.get(&place) {
+                Some(answer) => answer.clone(),
                 None => {
-                    let (sender, answer) = watch::channel(None);
-                    asking.insert(place.clone(), answer.clone());
-                    (answer, Some(sender))
+                    let (reply, answer) = watch::channel(None);
+                    let to = Destination { method: None, path: None, ..to.clone() };
+                    if self.sender.try_send(News::Asked { to, expires_at, reply }).is_err() {
+                        return false;
+                    }
+                    turn.asking.insert(place, answer.clone());
+                    answer
                 }
             }
         };
-        let Some(sender) = first else {
-            return answer.wait_for(Option::is_some).await.is_ok_and(|answer| *answer == Some(true));
-        };
-        let (reply, replied) = oneshot::channel();
-        let asked = News::Asked { to: Destination { method: None, path: None, ..to.clone() }, expires_at, reply };
-        let is_allowed = self.sender.send(asked).await.is_ok() && replied.await.unwrap_or(false);
-        if is_allowed {
-            lock(&self.allowed).insert(place.clone());
-        }
-        lock(&self.asking).remove(&place);
-        // Nobody else waiting is fine.
-        let _ = sender.send(Some(is_allowed));
-        is_allowed
+        answer.wait_for(Option::is_some).await.is_ok_and(|answer| *answer == Some(true))
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Judge for Door {
     async fn judge(&self, to: &Destination) -> Judged {
-        let Some(guard) = lock(&self.guard).clone() else {
+        let Some((engine, guard)) = self.turn().judge.clone() else {
             return denied("no turn is at work, so nobody could write down what happens");
         };
+        // A command may run for long, and what people granted may be taken back meanwhile.
+        if let Err(error) = guard.refresh(&engine).await {
+            tracing::warn!(%error, "cannot look up what people have granted");
+            return denied("what people have granted could not be looked up");
+        }
         let found = guard.host(to);
         if found.ruling.verdict != Verdict::Ask {
             return Judged { ruling: found.ruling, rule: found.rule };
         }
-        let is_known = lock(&self.allowed).contains(&(to.host.clone(), to.port));
+        let is_known = self.turn().allowed.contains(&(to.host.clone(), to.port));
         if is_known || self.ask(to, guard.host_expiry()).await {
             return allowed(found.ruling, found.rule);
         }
@@ -123,8 +145,4 @@ fn allowed(ruling: Ruling, rule: Option<HostRule>) -> Judged {
 
 fn denied(why: &str) -> Judged {
     Judged { ruling: Ruling::new(Verdict::Deny, "session", why), rule: None }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     answers::{binding, expired, has_work},
-    door::{Door, News},
+    door::{Door, News, Place, Reply},
     engine::{Engine, EngineError},
     guard::Guard,
     live::{Interrupt, Live},
@@ -10,15 +10,16 @@ use crate::{
     toolbox::Toolbox,
 };
 use adj_domain::{
-    ApprovalResult, BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure, ModelRequest, Session,
-    SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage, event::EventBody,
+    Approval, ApprovalResult, ApprovalSubject, BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure,
+    ModelRequest, Ruling, Session, SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage,
+    Verdict, event::EventBody,
 };
-use adj_egress::Protocol;
+use adj_egress::{Decided, Protocol};
 use adj_gateway::CancellationToken;
 use adj_harness::{Effect, Input, decide};
 use adj_store::{ClaimError, Fence};
 use std::{collections::HashMap, sync::Arc};
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// How a session came to rest.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +84,7 @@ async fn work_claimed(
     let toolbox = engine.toolbox(&session).await;
     let guard = engine.guard(&session).await?;
     let mut news = toolbox.door.news.lock().await;
-    let _open = Opening::new(&toolbox.door, &guard, &session);
+    let open = Opening::new(&toolbox.door, engine, &guard, &session);
     // Questions about hosts, and who waits for the answers.
     let mut asked = Asked::default();
     let mut input = first_input(&session);
@@ -98,9 +99,11 @@ async fn work_claimed(
         let decision = decide(session, &pending, &judge, input);
         session = decision.session;
         if !decision.events.is_empty() {
-            asked.tell(&decision.events);
+            let told = Asked::answers(&decision.events);
             let events = decision.events.into_iter().map(|(id, event)| event.into_new(id)).collect();
             engine.append(fence, head, events, decision.takes).await?;
+            // Who waits goes on when it is remembered, and not before.
+            asked.tell(&toolbox.door, &session, &told);
         }
         for effect in decision.effects {
             match effect {
@@ -121,7 +124,8 @@ async fn work_claimed(
         if session.is_idle() {
             let pending = engine.store().pending(&log).await?;
             if !has_work(&session, &pending) || interrupt.is_asked() {
-                return Ok(session);
+                drop(open);
+                return write_down(engine, fence, session, &mut news).await;
             }
             input = first_input(&session);
             continue;
@@ -178,13 +182,46 @@ fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
+/// Writes down what the closed door has still told: nothing that went out shall be missing from the log.
+async fn write_down(
+    engine: &Engine,
+    fence: &Fence,
+    mut session: Session,
+    news: &mut mpsc::Receiver<News>,
+) -> Result<Session, EngineError> {
+    let head = session.head;
+    let mut events = Vec::new();
+    let judge = |_: &ToolRequest| Ruling::new(Verdict::Deny, "session", "no call is judged at rest");
+    while let Ok(news) = news.try_recv() {
+        // Whoever asks now finds the door closed.
+        let News::Decided(decided) = news else { continue };
+        let decision = decide(session, &[], &judge, decided_input(decided));
+        session = decision.session;
+        events.extend(decision.events.into_iter().map(|(id, event)| event.into_new(id)));
+    }
+    if !events.is_empty() {
+        engine.append(fence, head, events, Vec::new()).await?;
+    }
+    Ok(session)
+}
+
+fn decided_input(decided: Decided) -> Input {
+    Input::Network {
+        to: decided.to,
+        protocol: protocol(decided.protocol).to_owned(),
+        ruling: decided.ruling,
+        address: decided.addresses.first().map(ToString::to_string),
+        secrets: decided.used_secrets,
+    }
+}
+
 /// Lets a session reach the network while its turn is at work.
 struct Opening<'a>(&'a Door);
 
 impl<'a> Opening<'a> {
-    fn new(door: &'a Door, guard: &Arc<Guard>, session: &Session) -> Self {
-        let allowed = session.allowed_hosts.iter().map(|to| (to.host.clone(), to.port));
-        door.open(Arc::clone(guard), allowed);
+    fn new(door: &'a Door, engine: &Engine, guard: &Arc<Guard>, session: &Session) -> Self {
+        door.open(engine, guard);
+        door.allow(allowed_places(session));
         Self(door)
     }
 }
@@ -195,42 +232,60 @@ impl Drop for Opening<'_> {
     }
 }
 
+fn allowed_places(session: &Session) -> impl Iterator<Item = Place> {
+    session.allowed_hosts.iter().map(|to| (to.host.clone(), to.port))
+}
+
 /// Questions about hosts that commands wait for.
 #[derive(Default)]
-struct Asked(HashMap<EventId, oneshot::Sender<bool>>);
+struct Asked(HashMap<EventId, (Place, Reply)>);
 
 impl Asked {
     fn input(&mut self, session: &Session, news: News) -> Input {
         match news {
-            News::Decided(decided) => Input::Network {
-                to: decided.to,
-                protocol: protocol(decided.protocol).to_owned(),
-                ruling: decided.ruling,
-                address: decided.addresses.first().map(ToString::to_string),
-                secrets: decided.used_secrets,
-            },
+            News::Decided(decided) => decided_input(decided),
             News::Asked { to, expires_at, reply } => {
+                let place = (to.host.clone(), to.port);
+                let same = |approval: &&Approval| match &approval.subject {
+                    ApprovalSubject::Host { to } => (&to.host, to.port) == (&place.0, place.1),
+                    ApprovalSubject::Tool { .. } => false,
+                };
+                // A process that died has asked already: that question stands, and its answer counts.
+                if let Some(open) = session.approvals.iter().find(same) {
+                    self.0.insert(open.id.clone(), (place, reply));
+                    return Input::Answers;
+                }
                 let parts = [session.id.as_str(), "host", &to.to_string(), &session.head.to_string()];
                 let asked = EventId::derive(&parts);
-                self.0.insert(asked.clone(), reply);
+                self.0.insert(asked.clone(), (place, reply));
                 Input::HostAsked { asked, to, expires_at }
             }
         }
     }
 
+    /// The answers among these events.
+    fn answers(events: &[(EventId, SessionEvent)]) -> Vec<(EventId, bool)> {
+        let answers = events.iter().filter_map(|(_, event)| match event {
+            SessionEvent::HostConfirmed { approval_id, result, .. } => {
+                Some((approval_id.clone(), *result == ApprovalResult::Allow))
+            }
+            SessionEvent::ApprovalExpired { approval_id } => Some((approval_id.clone(), false)),
+            _ => None,
+        });
+        answers.collect()
+    }
+
     /// Lets those go on whose question is answered.
-    fn tell(&mut self, events: &[(EventId, SessionEvent)]) {
-        for (_, event) in events {
-            let (id, is_allowed) = match event {
-                SessionEvent::HostConfirmed { approval_id, result, .. } => {
-                    (approval_id, *result == ApprovalResult::Allow)
-                }
-                SessionEvent::ApprovalExpired { approval_id } => (approval_id, false),
-                _ => continue,
-            };
-            if let Some(reply) = self.0.remove(id) {
+    fn tell(&mut self, door: &Door, session: &Session, answers: &[(EventId, bool)]) {
+        for (id, is_allowed) in answers {
+            if *is_allowed {
+                // Whoever asked may be gone: what was allowed is allowed.
+                door.allow(allowed_places(session));
+            }
+            if let Some((place, reply)) = self.0.remove(id) {
+                door.answered(&place, *is_allowed);
                 // A command that waits no longer is fine.
-                let _ = reply.send(is_allowed);
+                let _ = reply.send(Some(*is_allowed));
             }
         }
     }

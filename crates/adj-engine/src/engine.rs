@@ -14,6 +14,7 @@ use adj_domain::{
     event::{BodyError, EventBody},
     session::IllegalEvent,
 };
+use adj_egress::{Resolve, SystemResolver};
 use adj_gateway::ModelCaller;
 use adj_harness::{EnvironmentFacts, assemble};
 use adj_policy::Policy;
@@ -82,13 +83,30 @@ pub struct Parts {
     pub node: NodeId,
 }
 
+/// What lies beyond the doors of sandboxes: who knows the addresses of names, and whose certificates are believed.
+#[derive(Clone)]
+pub struct Upstream {
+    pub resolver: Arc<dyn Resolve>,
+    /// Certificates in PEM that are trusted beside the public ones, outside and inside: a company's own authority.
+    pub extra_roots: String,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self { resolver: Arc::new(SystemResolver), extra_roots: String::new() }
+    }
+}
+
 /// Hosts sessions. Clones are the same engine.
 #[derive(Clone)]
 pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
+    pub(crate) upstream: Upstream,
     pub(crate) live: broadcast::Sender<Live>,
+    /// Held while somebody in this process writes to the log of grants.
+    pub(crate) giving: Mutex<()>,
     /// Rung when an answer was queued in this process.
     pub(crate) answered: Notify,
     pub(crate) workspaces: OnceCell<Arc<Workspaces>>,
@@ -128,6 +146,12 @@ impl Inner {
     }
 }
 
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("extra_roots", &self.extra_roots).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts").field("state", &self.state).field("node", &self.node).finish_non_exhaustive()
@@ -163,10 +187,17 @@ const PAGE: u32 = 1000;
 
 impl Engine {
     pub fn new(parts: Parts) -> Self {
+        Self::with_upstream(parts, Upstream::default())
+    }
+
+    /// An engine whose sandboxes look at the network with other eyes than the machine's.
+    pub fn with_upstream(parts: Parts, upstream: Upstream) -> Self {
         let (live, _) = broadcast::channel(LIVE_BUFFER);
         Self(Arc::new(Inner {
             parts,
+            upstream,
             live,
+            giving: Mutex::default(),
             answered: Notify::new(),
             workspaces: OnceCell::new(),
             toolboxes: Mutex::default(),

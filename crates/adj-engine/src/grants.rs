@@ -56,6 +56,8 @@ impl Engine {
     }
 
     async fn append_grant(&self, event: impl Fn(&Grants) -> Option<NewEvent>) -> Result<bool, EngineError> {
+        // Claims of one process do not hold each other off.
+        let _alone = self.0.giving.lock().await;
         let meta = LogMeta { title: "grants".to_owned(), ..LogMeta::default() };
         self.store().create(&LogId::Grants, meta).await?;
         let mut tries = 0;

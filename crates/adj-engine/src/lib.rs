@@ -19,12 +19,13 @@ mod context;
 mod grants;
 mod live;
 
+pub use adj_egress::Resolve;
 pub use adj_tools::{ToolName, specs as tool_specs};
 pub use answers::{Answer, AnswerError};
 pub use confinement::ConfinementError;
 pub use context::gather;
 pub use drive::TurnEnd;
-pub use engine::{Engine, EngineError, NewSession, Parts, default_agent};
+pub use engine::{Engine, EngineError, NewSession, Parts, Upstream, default_agent};
 pub use guard::GuardError;
 pub use live::{Interrupt, Live};
 pub use toolchains::work_plan;

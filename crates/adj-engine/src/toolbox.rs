@@ -3,12 +3,12 @@
 use crate::{
     confinement::{self, ConfinementError},
     door::Door,
-    engine::{Inner, Parts},
+    engine::{Inner, Parts, Upstream},
     guard::Guard,
     secrets,
 };
 use adj_domain::{EventId, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
-use adj_egress::{CertificateAuthority, CertificateError, Credential, Egress, EgressLimits, Settings, SystemResolver};
+use adj_egress::{CertificateAuthority, CertificateError, Credential, Egress, EgressLimits, Settings};
 use adj_sandbox::{CallError, Finding, ListenerError, Listeners, Mount, NetworkPlan, OpenError, StopError, Supervisor};
 use adj_workspace::{OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError};
 use std::{
@@ -185,7 +185,7 @@ impl Toolbox {
             let secrets = secrets::choose(&vault, guard, self.session.as_str());
             plan.env.extend(secrets.environment);
             let authority = CertificateAuthority::generate()?;
-            write_in_place(&self.trust, &authority.trust_bundle(""))?;
+            write_in_place(&self.trust, &authority.trust_bundle(&engine.upstream.extra_roots))?;
             through = Some((secrets.credentials, authority));
         }
         match &self.workspace {
@@ -218,7 +218,8 @@ impl Toolbox {
         let door = match through {
             Some((credentials, authority)) => {
                 let listeners = supervisor.listeners().await?;
-                Some(tokio::spawn(keep_open(listeners, Arc::clone(&self.door), credentials, authority)))
+                let (door, upstream) = (Arc::clone(&self.door), engine.upstream.clone());
+                Some(tokio::spawn(keep_open(listeners, door, credentials, authority, upstream)))
             }
             None => None,
         };
@@ -244,6 +245,7 @@ async fn keep_open(
     door: Arc<Door>,
     credentials: Vec<Credential>,
     authority: CertificateAuthority,
+    upstream: Upstream,
 ) {
     let mut serving = None;
     loop {
@@ -253,11 +255,11 @@ async fn keep_open(
                 let settings = Settings {
                     judge: Arc::clone(&door) as Arc<dyn adj_egress::Judge>,
                     credentials: credentials.clone(),
-                    resolver: Arc::new(SystemResolver),
+                    resolver: Arc::clone(&upstream.resolver),
                     limits: EgressLimits::default(),
                     on_decision: Arc::new(move |decided| recorder.record(decided)),
                     authority: authority.clone(),
-                    extra_roots: String::new(),
+                    extra_roots: upstream.extra_roots.clone(),
                 };
                 match Egress::start(listener, settings) {
                     Ok(egress) => serving = Some(egress),

@@ -40,7 +40,7 @@ async fn begin(world: &World, engine: &Engine) {
 }
 
 /// Lets the session work until it asks, and tells under which id and binding.
-async fn asked(world: &World, engine: &Engine) -> (EventId, BlobHash) {
+pub async fn asked(world: &World, engine: &Engine) -> (EventId, BlobHash) {
     let end = world.work(engine).await.unwrap();
     assert!(waits(&end), "{end:?}");
     let session = engine.session(&world.id).await.unwrap();
@@ -48,7 +48,7 @@ async fn asked(world: &World, engine: &Engine) -> (EventId, BlobHash) {
     (open.id.clone(), open.binding().unwrap().clone())
 }
 
-fn waits(end: &TurnEnd) -> bool {
+pub fn waits(end: &TurnEnd) -> bool {
     matches!(end.reason, Some(IdleReason::RequiresAction { .. }))
 }
 

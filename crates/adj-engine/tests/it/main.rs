@@ -1,6 +1,8 @@
 //! Sessions at work: with real tools in real sandboxes, a scripted model, and stores that fail when they are told to.
 
 mod approvals;
+mod beyond;
+mod door;
 mod faults;
 mod recovery;
 mod sessions;

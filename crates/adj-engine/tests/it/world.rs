@@ -1,12 +1,13 @@
 //! A folder to work in, a state folder, a store, and engines on them.
 
+use crate::beyond::upstream;
 use adj_domain::{
     AgentDefinition, ApprovalPolicy, BlobHash, Confinement, Content, Event, EventId, LogId, PendingInput, SandboxMode,
     Session, SessionEvent, SessionId, WorkspaceSpec, event::Input,
 };
-use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd};
+use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd, Upstream};
 use adj_gateway::{Gateway, RetryPolicy};
-use adj_policy::{Layer, LayerKind, Policy};
+use adj_policy::{Layer, LayerKind, Policy, RuleFile};
 use adj_providers::{Playbook, Scripted};
 use adj_sandbox::{Launcher, Mount, Plan};
 use adj_store::{
@@ -29,6 +30,7 @@ pub struct World {
     pub id: SessionId,
     /// What the administrator says, for engines made from here on.
     pub policy: Policy,
+    pub upstream: Upstream,
 }
 
 /// How long anything may take that is waited for.
@@ -39,13 +41,27 @@ impl World {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("work")).unwrap();
         fs::write(home.path().join("work/a.txt"), "alpha\n").unwrap();
-        Self { home, memory: MemoryStore::new(), id: SessionId::derive(&["test"]), policy: Policy::built_in() }
+        Self {
+            home,
+            memory: MemoryStore::new(),
+            id: SessionId::derive(&["test"]),
+            policy: Policy::built_in(),
+            upstream: upstream(),
+        }
     }
 
     /// Another layer of policy, for engines made from here on.
     pub fn policy(&mut self, text: &str) {
         let layer = Layer::parse(LayerKind::Administrator, Path::new("requirements.toml"), text);
         self.policy = self.policy.with(layer.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// A file of rules beside an organisation's policy, for engines made from here on.
+    pub fn rules(&mut self, text: &str) {
+        let file = RuleFile::load(Path::new("test.rules"), text).unwrap_or_else(|error| panic!("{error}"));
+        let mut layer = Layer::new(LayerKind::Organisation, adj_policy::Settings::default());
+        layer.rule_files.push(Arc::new(file));
+        self.policy = self.policy.with(layer);
     }
 
     /// Every engine so far is gone with its process, if nobody else holds it; whoever comes now is another process.
@@ -82,7 +98,7 @@ impl World {
     pub fn engine_on(&self, store: Arc<dyn Store>, node: &str, rules: &str) -> Engine {
         let playbook = Playbook::parse(&format!("rules:\n{rules}"), "test.yaml").unwrap_or_else(|e| panic!("{e}"));
         let models = Gateway::new(RetryPolicy::default()).with("scripted", Arc::new(Scripted::new(playbook)));
-        Engine::new(Parts {
+        let parts = Parts {
             store,
             models: Arc::new(models),
             launcher: Launcher::current_exe().unwrap(),
@@ -92,7 +108,8 @@ impl World {
             vault: tokio::sync::Mutex::new(empty_vault(&self.state())),
             home: None,
             node: node.parse::<NodeId>().unwrap(),
-        })
+        };
+        Engine::with_upstream(parts, self.upstream.clone())
     }
 
     pub fn new_session(&self) -> NewSession {
@@ -249,6 +266,8 @@ pub enum Fault {
     DeadAfter(&'static str),
     /// Writes this many times, counting everything that is durable, and never answers the last: the process dies right after.
     DeadAfterWrites(u32),
+    /// Writes the batch with an event of this kind, and takes its time.
+    SlowAppend(&'static str, Duration),
     /// A message comes in at the last moment before the log is given back.
     MessageAtRelease(PendingInput),
 }
@@ -326,6 +345,11 @@ impl Store for Faulty {
         if self.take(|fault| matches!(fault, Fault::DeadAfter(last) if kinds.iter().any(|kind| kind == last))).is_some()
         {
             std::future::pending::<()>().await;
+        }
+        let is_slow =
+            |fault: &Fault| matches!(fault, Fault::SlowAppend(kind, _) if kinds.iter().any(|other| other == kind));
+        if let Some(Fault::SlowAppend(_, time)) = self.take(is_slow) {
+            tokio::time::sleep(time).await;
         }
         self.written(events).await
     }
