@@ -4,6 +4,7 @@ mod approvals;
 mod beyond;
 mod door;
 mod faults;
+mod grants;
 mod recovery;
 mod sessions;
 mod world;
