@@ -71,6 +71,10 @@ pub enum Exit {
     MemoryLimit,
     /// The tree had more than `limits.processes`; it was killed.
     ProcessLimit,
+    /// The tree used more processor time than `limits.cpu`; it was killed.
+    CpuLimit,
+    /// The workspace grew by more than `limits.disk_bytes`; the whole tree was killed.
+    DiskLimit,
 }
 
 impl Exit {

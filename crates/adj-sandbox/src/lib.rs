@@ -4,6 +4,7 @@
 //! Start at [`Launcher`]: [`Launcher::run`] for one command, [`Launcher::open`] for a supervisor that outlives its caller.
 //! Everything below `helper` runs in processes of our own binary that were started again as `… __sandbox`.
 
+mod limits;
 mod network;
 mod pattern;
 mod plan;
@@ -28,11 +29,10 @@ pub use channel::{Frame, WorkerChannel};
 pub use error::{ACCEPTS_RISK, Layer, SetupError};
 pub use helper::dispatch_helper;
 pub use launch::{Command, Exit, Finished, Launcher, RunError};
+pub use limits::{LimitMechanism, Limits, Reached};
 pub use network::{NetworkPlan, PROXY_PORT, proxy_environment};
 pub use pattern::{PathPattern, PatternError};
-pub use plan::{
-    Bind, GUARDED, HOME, Limits, Mode, Mount, PROTECTED, ParseModeError, Plan, PlanError, base_environment,
-};
+pub use plan::{Bind, GUARDED, HOME, Mode, Mount, PROTECTED, ParseModeError, Plan, PlanError, base_environment};
 pub use probe::{Capabilities, landlock_abi};
 pub use spool::{Failure, Finding, find};
 pub use supervisor::{CallError, ListenerError, Listeners, OpenError, StopError, Supervisor, stop};

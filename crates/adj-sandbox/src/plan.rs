@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
 use crate::network::NetworkPlan;
 use crate::pattern::{PathPattern, is_plain_relative};
 
@@ -175,37 +176,6 @@ pub struct Bind {
     pub writable: bool,
 }
 
-/// What a command, or all calls of a supervisor together, may use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Limits {
-    /// Longest time for one command or one call; a call that is late ends its sandbox with everything in it.
-    pub wall: Duration,
-    /// Resident memory of the whole process tree, watched every 50 ms; a single process may map twice as much.
-    pub memory_bytes: u64,
-    pub processes: u64,
-    pub file_size_bytes: u64,
-    pub open_files: u64,
-    /// More output than this ends a command (what a worker prints is its own business); how much of it is kept is said by each command.
-    pub output_bytes: u64,
-    /// Size of each of the private `/tmp` and home.
-    pub tmp_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            wall: Duration::from_secs(600),
-            memory_bytes: 2 << 30,
-            processes: 512,
-            file_size_bytes: 2 << 30,
-            open_files: 4096,
-            output_bytes: 32 << 20,
-            tmp_bytes: 512 << 20,
-        }
-    }
-}
-
 /// The environment that every command gets at least; no value comes from the caller's own environment.
 pub fn base_environment() -> BTreeMap<String, String> {
     [
@@ -297,7 +267,10 @@ impl Plan {
         {
             return Err(PlanError::NeedsSandbox { what });
         }
-        self.limits.check()
+        match self.limits.zero() {
+            Some(name) => Err(PlanError::ZeroLimit { name }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -347,24 +320,6 @@ impl Plan {
     pub(crate) fn protected_names(&self) -> impl Iterator<Item = &'static str> {
         let kept = PROTECTED.into_iter().filter(|name| !(self.own_git && *name == ".git"));
         kept.chain(GUARDED.into_iter().filter(|name| !self.unprotect.iter().any(|lifted| lifted == name)))
-    }
-}
-
-impl Limits {
-    fn check(&self) -> Result<(), PlanError> {
-        let all = [
-            ("wall", self.wall.is_zero()),
-            ("memory_bytes", self.memory_bytes == 0),
-            ("processes", self.processes == 0),
-            ("file_size_bytes", self.file_size_bytes == 0),
-            ("open_files", self.open_files == 0),
-            ("output_bytes", self.output_bytes == 0),
-            ("tmp_bytes", self.tmp_bytes == 0),
-        ];
-        match all.into_iter().find(|(_, is_zero)| *is_zero) {
-            Some((name, _)) => Err(PlanError::ZeroLimit { name }),
-            None => Ok(()),
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::MAX_BODY_BYTES;
+use crate::limits::Reached;
 use crate::sys;
 
 const MAGIC: [u8; 4] = *b"adj1";
@@ -45,6 +46,8 @@ pub enum Failure {
     TimedOut,
     #[error("the supervisor was told to stop")]
     Stopped,
+    #[error("a limit was reached: {0}")]
+    LimitReached(Reached),
 }
 
 /// Whether a name can be an effect's: up to 128 letters, digits, `_` and `-`.

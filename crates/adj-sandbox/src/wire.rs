@@ -17,6 +17,7 @@ use tokio::io::Interest;
 
 use crate::error::SetupFailure;
 use crate::launch::Exit;
+use crate::limits::Reached;
 use crate::plan::Plan;
 
 /// Our own binary takes this word as its first argument when it is a helper.
@@ -67,6 +68,14 @@ pub(crate) enum InsideReport {
     },
     Finished {
         exit: Exit,
+    },
+    /// Processor time of the whole tree while calls were running.
+    Used {
+        cpu: Duration,
+    },
+    /// Some of the tree is about to be ended for this, while the worker goes on.
+    Trimmed {
+        reached: Reached,
     },
 }
 
@@ -123,6 +132,14 @@ pub(crate) fn write_report(mut to: impl Write, report: &impl Serialize) -> io::R
     let mut bytes = u32::try_from(body.len()).map_err(io::Error::other)?.to_le_bytes().to_vec();
     bytes.extend_from_slice(&body);
     to.write_all(&bytes)
+}
+
+/// Writes one short report without waiting; `false` when there is no room for it.
+pub(crate) fn try_report(socket: impl AsFd, report: &impl Serialize) -> bool {
+    let mut bytes = Vec::new();
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    // The kernel takes so few bytes whole or not at all.
+    write_report(&mut bytes, report).is_ok() && rustix::net::send(socket, &bytes, flags).is_ok()
 }
 
 /// Writes one report with a descriptor beside it.

@@ -92,8 +92,13 @@ impl<'launcher> Confined<'launcher> {
         plan.cwd = tree.to_owned();
         plan.binds = binds;
         plan.binds.push(Bind { host: scratch.to_owned(), inside: scratch.to_owned(), writable: true });
-        plan.limits =
-            Limits { output_bytes: 2 * OUTPUT_CAP_BYTES as u64, file_size_bytes: 8 << 30, ..Limits::default() };
+        plan.limits = Limits {
+            output_bytes: 2 * OUTPUT_CAP_BYTES as u64,
+            file_size_bytes: 8 << 30,
+            // A checkout is as large as its repository; what fits is the disk's business.
+            disk_bytes: 1 << 50,
+            ..Limits::default()
+        };
         plan.env = base_environment();
         let fixed = [
             ("GIT_CONFIG_NOSYSTEM", "1"),

@@ -162,13 +162,16 @@ impl Supervisor<'_> {
             return Err(Refusal::TooManyCalls);
         }
         let wall = self.plan.limits.wall;
-        self.ensure_sandbox()?;
+        let cpu_at_start = self.ensure_sandbox()?.cpu;
         self.spool.start(&effect).map_err(|error| Refusal::Log { errno: error.raw_os_error() })?;
         let number = self.next_call;
         self.next_call += 1;
         self.numbers.insert(effect.clone(), number);
-        let call = Call { effect, waiters: vec![(client, packet.number)], deadline: Instant::now() + wall };
-        self.calls.insert(number, call);
+        if let Some(disk) = &mut self.disk {
+            disk.hurry();
+        }
+        let waiters = vec![(client, packet.number)];
+        self.calls.insert(number, Call { effect, waiters, deadline: Instant::now() + wall, cpu_at_start });
         let sandbox = self.ensure_sandbox()?;
         if !sandbox.is_active {
             sandbox.is_active = true;

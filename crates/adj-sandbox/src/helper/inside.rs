@@ -9,25 +9,19 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
 use super::protect::Protection;
-use super::tree::{self, Excess};
-use super::{Worker, confine, mounts, timespec, trial};
+use super::watch::attend;
+use super::{Worker, confine, mounts, tree, trial};
 use crate::channel::WorkerChannel;
 use crate::error::{Doing, Layer, SetupError};
-use crate::launch::Exit;
 use crate::network::NetworkPlan;
 use crate::plan::{Mode, Mount, Plan};
 use crate::survey::missing_namespaces;
-use crate::sys::{self, Ended};
+use crate::sys;
 use crate::wire::{InsideReport, receive_report, send_report, write_report};
-
-/// How often the tree's memory and size are looked at while something runs.
-const WATCH_EVERY: Duration = Duration::from_millis(50);
 
 /// What runs in the sandbox.
 pub(super) enum Payload {
@@ -37,7 +31,7 @@ pub(super) enum Payload {
 
 /// What the helper outside tells pid 1, one byte each.
 const GO: u8 = b'G';
-const ACTIVE: u8 = b'A';
+pub(super) const ACTIVE: u8 = b'A';
 const IDLE: u8 = b'I';
 
 /// A running sandbox, seen from outside.
@@ -66,6 +60,8 @@ impl Inside {
         let Some(child) = child else {
             pid_one(plan, payload, protection, ids, theirs);
         };
+        // Where memory runs out for all, the sandbox goes first, and nothing inside can change that: its `/proc` is read-only.
+        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "500");
         let inside = Inside { child, reports, is_confined, is_finished: false };
         inside.tell(GO);
         Ok(inside)
@@ -79,6 +75,11 @@ impl Inside {
     /// Readable once pid 1 has ended.
     pub(super) fn pidfd(&self) -> &OwnedFd {
         &self.child.pidfd
+    }
+
+    /// Its number outside.
+    pub(super) fn pid(&self) -> i32 {
+        self.child.pid
     }
 
     /// Says whether calls are running, so that an idle sandbox costs no wake-ups.
@@ -278,6 +279,13 @@ fn become_command(argv: &[OsString], stdio: &[OwnedFd; 3], plan: &Plan) -> i32 {
     }
     let _ = rustix::process::setsid();
     sys::restore_signals();
+    // Somewhat more than the watcher allows, which can say why.
+    let seconds = plan.limits.cpu.as_secs().saturating_add(2);
+    if plan.mode != Mode::DangerFullAccess
+        && let Err(error) = sys::set_limit(libc::RLIMIT_CPU, seconds)
+    {
+        return error.raw_os_error().unwrap_or(libc::EIO);
+    }
     let program = match find_program(&argv[0], plan) {
         Ok(program) => program,
         Err(errno) => return errno,
@@ -306,54 +314,4 @@ fn find_program(name: &OsString, plan: &Plan) -> Result<PathBuf, i32> {
         }
     }
     Err(errno)
-}
-
-/// Reaps until the main process has ended, and holds the tree to its limits; `None` when the helper outside is gone.
-fn attend(plan: &Plan, main: i32, is_session: bool, deaths: &OwnedFd, reports: &UnixStream) -> Option<Exit> {
-    let is_confined = plan.mode != Mode::DangerFullAccess;
-    let mut is_active = !is_session;
-    let mut next_look = Instant::now() + WATCH_EVERY;
-    loop {
-        let timeout = (is_confined && is_active).then(|| next_look.saturating_duration_since(Instant::now()));
-        let mut fds = [PollFd::new(deaths, PollFlags::IN), PollFd::new(reports, PollFlags::IN)];
-        let polled = poll(&mut fds, timeout.map(timespec).as_ref());
-        if polled.is_err_and(|error| error != rustix::io::Errno::INTR) {
-            return None;
-        }
-        let (has_deaths, has_words) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        if has_deaths {
-            let mut skipped = [0u8; 1024];
-            while rustix::io::read(deaths, &mut skipped).is_ok_and(|count| count > 0) {}
-            while let Some((pid, ended)) = sys::reap_one() {
-                if pid == main {
-                    return Some(match ended {
-                        Ended::Code(code) => Exit::Code(code),
-                        Ended::Signal(signal) => Exit::Signal(signal),
-                    });
-                }
-            }
-        }
-        if has_words {
-            let mut words = [0u8; 64];
-            match (&*reports).read(&mut words) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => is_active = words[count - 1] == ACTIVE,
-            }
-        }
-        if is_confined && is_active && Instant::now() >= next_look {
-            next_look = Instant::now() + WATCH_EVERY;
-            let excess = tree::look(&plan.limits, main);
-            match excess {
-                None => {}
-                Some(excess) if is_session => tree::trim(&plan.limits, excess, main),
-                Some(excess) => {
-                    sys::kill(-1, libc::SIGKILL);
-                    return Some(match excess {
-                        Excess::Memory { .. } => Exit::MemoryLimit,
-                        Excess::Processes => Exit::ProcessLimit,
-                    });
-                }
-            }
-        }
-    }
 }

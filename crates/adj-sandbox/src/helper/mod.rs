@@ -10,6 +10,7 @@ mod supervise;
 mod inside;
 
 mod confine;
+mod disk;
 mod masks;
 mod mounts;
 mod protect;
@@ -18,6 +19,7 @@ mod sockets;
 mod tree;
 mod trial;
 mod walk;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

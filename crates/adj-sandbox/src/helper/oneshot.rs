@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::disk::DiskWatch;
 use super::inside::{Inside, Payload};
 use super::protect::Protection;
 use super::{take, timespec};
@@ -28,8 +29,9 @@ pub(super) fn run(
     let stdio = [take(&mut descriptors)?, take(&mut descriptors)?, take(&mut descriptors)?];
     let deadline = Instant::now() + timeout;
     let protection = Protection::prepare(plan)?;
+    let mut disk = DiskWatch::open(plan)?;
     let mut inside = Inside::start(plan, Payload::Command { argv, stdio }, &protection)?;
-    let watched = watch(control, &mut inside, deadline);
+    let watched = watch(control, &mut inside, disk.as_mut(), deadline);
     inside.finish();
     drop(protection);
     let Some(report) = watched? else { return Ok(()) };
@@ -39,13 +41,24 @@ pub(super) fn run(
 }
 
 /// Waits for the end of the command; `None` when the caller went away first.
-fn watch(control: &UnixStream, inside: &mut Inside, deadline: Instant) -> Result<Option<Report>, SetupError> {
+fn watch(
+    control: &UnixStream,
+    inside: &mut Inside,
+    mut disk: Option<&mut DiskWatch>,
+    deadline: Instant,
+) -> Result<Option<Report>, SetupError> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(disk) = &mut disk
+            && disk.look(inside.pid(), false)
+        {
+            return Ok(Some(Report::Finished { exit: Exit::DiskLimit }));
+        }
+        let until = disk.as_ref().map_or(deadline, |disk| disk.next_look().min(deadline));
+        let left = until.saturating_duration_since(Instant::now());
         let mut fds =
             [PollFd::new(control, PollFlags::IN), PollFd::new(&inside.reports, PollFlags::IN | PollFlags::RDHUP)];
         match poll(&mut fds, Some(&timespec(left))) {
-            Ok(0) => return Ok(Some(Report::Finished { exit: Exit::TimedOut })),
+            Ok(0) if Instant::now() >= deadline => return Ok(Some(Report::Finished { exit: Exit::TimedOut })),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error).doing(Layer::Helper, || "wait for the command".into()),
@@ -58,7 +71,13 @@ fn watch(control: &UnixStream, inside: &mut Inside, deadline: Instant) -> Result
                     let _ = send_report(control, &Report::Listener, listener.as_fd());
                     continue;
                 }
-                Ok((InsideReport::Listener | InsideReport::Ready, _)) => continue,
+                Ok((
+                    InsideReport::Listener
+                    | InsideReport::Ready
+                    | InsideReport::Used { .. }
+                    | InsideReport::Trimmed { .. },
+                    _,
+                )) => continue,
                 Ok((InsideReport::Setup(failure), _)) => Ok(Some(Report::Setup(failure))),
                 Ok((InsideReport::CannotStart { errno }, _)) => Ok(Some(Report::CannotStart { errno })),
                 Ok((InsideReport::Finished { exit }, _)) => Ok(Some(Report::Finished { exit })),

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::disk::DiskWatch;
 use super::inside::{Inside, Payload};
 use super::protect::Protection;
 use super::{Worker, take, timespec};
 use crate::error::{Doing, Layer, SetupError, SetupFailure};
 use crate::frame::{Connection, MAX_BODY_BYTES};
+use crate::limits::Reached;
 use crate::plan::Plan;
 use crate::spool::{Failure, Spool};
 use crate::supervisor::Refusal;
@@ -58,6 +60,7 @@ pub(super) fn start(
     listener.set_nonblocking(true).doing(Layer::Helper, || "listen".into())?;
     let mut supervisor = Supervisor {
         plan,
+        disk: DiskWatch::open(plan)?,
         worker,
         spool,
         listener: Some(listener),
@@ -84,6 +87,8 @@ pub(super) fn start(
 
 pub(super) struct Supervisor<'a> {
     pub(super) plan: &'a Plan,
+    /// Over all sandboxes of this supervisor.
+    pub(super) disk: Option<DiskWatch>,
     pub(super) worker: Worker,
     pub(super) spool: Spool,
     pub(super) listener: Option<UnixListener>,
@@ -111,6 +116,9 @@ pub(super) struct Sandbox {
     pub(super) listener: Option<OwnedFd>,
     pub(super) is_active: bool,
     pub(super) quiet_since: Instant,
+    /// What all calls so far have used of a processor, as last heard.
+    pub(super) cpu: Duration,
+    is_silent: bool,
     /// Kept for as long as the mounts need it.
     _protection: Protection,
 }
@@ -120,6 +128,7 @@ pub(super) struct Call {
     /// Who wants the answer: client and the number it chose.
     pub(super) waiters: Vec<(u64, u64)>,
     pub(super) deadline: Instant,
+    pub(super) cpu_at_start: Duration,
 }
 
 /// What a round of waiting brought.
@@ -129,6 +138,7 @@ struct Woken {
     has_newcomer: bool,
     has_died: bool,
     worker: bool,
+    reports: bool,
     clients: Vec<u64>,
 }
 
@@ -141,6 +151,9 @@ impl Supervisor<'_> {
             }
             if woken.has_newcomer {
                 self.welcome();
+            }
+            if woken.reports {
+                self.hear_pid_one();
             }
             if woken.worker {
                 self.hear_worker();
@@ -177,7 +190,11 @@ impl Supervisor<'_> {
             takes_calls = sandbox.worker.backlog() < MAX_BODY_BYTES;
             fds.push(PollFd::new(sandbox.inside.pidfd(), PollFlags::IN));
             fds.push(PollFd::new(sandbox.worker.socket(), interest(&sandbox.worker, true)));
+            if !sandbox.is_silent {
+                fds.push(PollFd::new(&sandbox.inside.reports, PollFlags::IN));
+            }
         }
+        let has_reports = fds.len() == first_sandbox + 3;
         let first_client = fds.len();
         let order: Vec<u64> = self.clients.keys().copied().collect();
         for client in order.iter().map(|client| &self.clients[client]) {
@@ -195,6 +212,7 @@ impl Supervisor<'_> {
             has_newcomer: first_sandbox == 2 && is_woken(1),
             has_died: has_sandbox && is_woken(first_sandbox),
             worker: has_sandbox && is_woken(first_sandbox + 1),
+            reports: has_reports && is_woken(first_sandbox + 2),
             clients: order.iter().enumerate().filter(|(n, _)| is_woken(first_client + n)).map(|(_, id)| *id).collect(),
         })
     }
@@ -207,7 +225,8 @@ impl Supervisor<'_> {
             .as_ref()
             .filter(|sandbox| sandbox.is_active && self.calls.is_empty())
             .map(|sandbox| sandbox.quiet_since + STAYS_ACTIVE);
-        calls.chain(idle).chain(quiet).min()
+        let disk = self.disk.as_ref().filter(|_| self.sandbox.is_some()).map(DiskWatch::next_look);
+        calls.chain(idle).chain(quiet).chain(disk).min()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -221,14 +240,21 @@ impl Supervisor<'_> {
             return;
         }
         if self.calls.values().any(|call| now >= call.deadline) {
-            // Nobody can end one call for certain but by ending everything.
-            let late: Vec<u64> =
-                self.calls.iter().filter(|(_, call)| now >= call.deadline).map(|(number, _)| *number).collect();
-            self.drop_sandbox();
-            for number in late {
-                self.fail_call(number, Failure::TimedOut);
-            }
-            self.bury(Failure::WorkerDied);
+            self.end_calls(|call| now >= call.deadline, Failure::TimedOut);
+        }
+        let cpu = self.plan.limits.cpu;
+        let used = self.sandbox.as_ref().map_or(Duration::ZERO, |sandbox| sandbox.cpu);
+        if self.calls.values().any(|call| used.saturating_sub(call.cpu_at_start) >= cpu) {
+            let is_over = |call: &Call| used.saturating_sub(call.cpu_at_start) >= cpu;
+            self.end_calls(is_over, Failure::LimitReached(Reached::Cpu(cpu)));
+        }
+        let is_idle = self.calls.is_empty();
+        if let (Some(disk), Some(sandbox)) = (&mut self.disk, &self.sandbox)
+            && disk.look(sandbox.inside.pid(), is_idle)
+        {
+            disk.forgive();
+            // Whoever runs may have done it, the background included.
+            self.end_calls(|_| true, Failure::LimitReached(Reached::DiskBytes(self.plan.limits.disk_bytes)));
         }
         if let Some(sandbox) = &mut self.sandbox
             && sandbox.is_active
@@ -237,6 +263,28 @@ impl Supervisor<'_> {
         {
             sandbox.is_active = false;
             sandbox.inside.set_active(false);
+        }
+    }
+
+    /// Ends the sandbox: nobody can end one call for certain but by ending everything. The calls that `is_over` speaks of fail for this
+    /// reason, all others because their worker died.
+    fn end_calls(&mut self, is_over: impl Fn(&Call) -> bool, failure: Failure) {
+        let over: Vec<u64> = self.calls.iter().filter(|(_, call)| is_over(call)).map(|(number, _)| *number).collect();
+        self.drop_sandbox();
+        for number in over {
+            self.fail_call(number, failure);
+        }
+        self.bury(Failure::WorkerDied);
+    }
+
+    /// Takes what pid 1 has to say while its worker runs.
+    fn hear_pid_one(&mut self) {
+        let Some(sandbox) = &mut self.sandbox else { return };
+        match sandbox.inside.next_report() {
+            Ok((InsideReport::Used { cpu }, _)) => sandbox.cpu = cpu,
+            Ok(_) => {}
+            // Its end is seen by its descriptor.
+            Err(_) => sandbox.is_silent = true,
         }
     }
 
@@ -252,6 +300,7 @@ impl Supervisor<'_> {
             match report {
                 InsideReport::Listener => listener = descriptor,
                 InsideReport::Ready => break,
+                InsideReport::Used { .. } | InsideReport::Trimmed { .. } => {}
                 InsideReport::Setup(failure) => return Err(failure.into()),
                 InsideReport::CannotStart { .. } | InsideReport::Finished { .. } => {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof))
@@ -261,7 +310,16 @@ impl Supervisor<'_> {
         }
         let worker = Connection::new(ours).doing(Layer::Helper, || "reach the worker".into())?;
         let quiet_since = Instant::now();
-        let sandbox = Sandbox { inside, worker, listener, is_active: false, quiet_since, _protection: protection };
+        let sandbox = Sandbox {
+            inside,
+            worker,
+            listener,
+            is_active: false,
+            quiet_since,
+            cpu: Duration::ZERO,
+            is_silent: false,
+            _protection: protection,
+        };
         self.sandbox = Some(sandbox);
         self.announce_listener();
         Ok(())

@@ -1,8 +1,11 @@
-//! Looks at process trees through `/proc`: how much they hold, and how to end one that has no namespace of its own.
+//! Looks at process trees through `/proc`: how much they hold and use, and how to end one that has no namespace of its own.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::time::Duration;
 
-use crate::plan::Limits;
+use crate::limits::Limits;
 use crate::sys;
 
 /// Which limit a tree is above.
@@ -15,29 +18,170 @@ pub(super) enum Excess {
     Processes,
 }
 
-/// Compares everything in this pid namespace, except pid 1, with the limits.
+/// The watch over everything in this pid namespace, except pid 1.
 ///
-/// Memory that no process maps (an unmapped memfd) is not seen; that needs a cgroup.
-pub(super) fn look(limits: &Limits, main: i32) -> Option<Excess> {
-    let pids: Vec<i32> = pids().filter(|&pid| pid != 1).collect();
-    if pids.len() as u64 > limits.processes {
-        return Some(Excess::Processes);
+/// Memory that no process maps and no segment holds (shared memory of which all but a page was given back) is not seen; that needs a
+/// control group.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    limits: &'a Limits,
+    main: i32,
+    /// By number and start, which together name a process for good: ticks of its own, and of the children it waited for.
+    before: HashMap<(i32, u64), (u64, u64)>,
+    used: u64,
+    /// Time of children that was seen twice, or that is still to turn up with whoever waits for them.
+    unsettled: i64,
+    has_others: bool,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(limits: &'a Limits, main: i32) -> Watch<'a> {
+        Watch { limits, main, before: HashMap::new(), used: 0, unsettled: 0, has_others: false }
     }
-    let estimate: u64 = pids.iter().filter_map(|&pid| resident_bytes(pid)).sum();
-    if estimate <= limits.memory_bytes {
-        return None;
+
+    /// Processor time that was used between looks.
+    pub(super) fn used(&self) -> Duration {
+        let second = rustix::param::clock_ticks_per_second().max(1);
+        Duration::from_millis(self.used.saturating_mul(1000) / second)
     }
-    // Shared pages were counted once for each process; the exact share costs more, so it is asked for only now.
-    let mut total = 0;
-    let mut largest = (0, None);
-    for pid in pids {
-        let bytes = proportional_bytes(pid).or_else(|| resident_bytes(pid)).unwrap_or(0);
-        total += bytes;
-        if pid != main && bytes > largest.0 {
-            largest = (bytes, Some(pid));
+
+    /// Whether the last look found more than the main process.
+    pub(super) fn has_others(&self) -> bool {
+        self.has_others
+    }
+
+    /// Looks without counting the time used since the last look.
+    pub(super) fn skip(&mut self) {
+        let used = self.used;
+        self.look();
+        self.used = used;
+    }
+
+    /// Counts the time used since the last look, and compares processes and memory with the limits.
+    pub(super) fn look(&mut self) -> Option<Excess> {
+        let all: Vec<Seen> = pids().filter_map(Seen::read).collect();
+        self.count_time(&all);
+        let inside = || all.iter().filter(|seen| seen.pid != 1);
+        self.has_others = inside().any(|seen| seen.pid != self.main);
+        if inside().map(|seen| seen.threads).sum::<u64>() > self.limits.processes {
+            return Some(Excess::Processes);
         }
+        let segments = segment_bytes();
+        let estimate = inside().map(|seen| seen.resident).fold(segments, u64::saturating_add);
+        if estimate <= self.limits.memory_bytes {
+            return None;
+        }
+        // Shared pages were counted once for each process; the exact share costs more, so it is asked for only now.
+        let mut total = segments;
+        let mut largest = (0, None);
+        for seen in inside() {
+            let bytes = proportional_bytes(seen.holder).unwrap_or(seen.resident);
+            total = total.saturating_add(bytes);
+            if seen.pid != self.main && bytes > largest.0 {
+                largest = (bytes, Some(seen.pid));
+            }
+        }
+        (total > self.limits.memory_bytes).then_some(Excess::Memory { largest: largest.1 })
     }
-    (total > limits.memory_bytes).then_some(Excess::Memory { largest: largest.1 })
+
+    fn count_time(&mut self, all: &[Seen]) {
+        let (mut own, mut waited) = (0, 0);
+        let mut now = HashMap::with_capacity(all.len());
+        for seen in all {
+            let key = (seen.pid, seen.start);
+            // What pid 1 itself does is watching; its dead children are somebody's.
+            let own_ticks = if seen.pid == 1 { 0 } else { seen.own };
+            let (own_before, waited_before) = self.before.remove(&key).unwrap_or((0, 0));
+            own += own_ticks.saturating_sub(own_before);
+            waited += seen.waited.saturating_sub(waited_before);
+            now.insert(key, (own_ticks, seen.waited));
+        }
+        // What is left has ended, and turns up once more in the time of whoever waited for it.
+        let ended: u64 = self.before.values().map(|(own, waited)| own + waited).sum();
+        self.before = now;
+        self.unsettled = self.unsettled.saturating_add_unsigned(waited).saturating_sub_unsigned(ended);
+        let settled = u64::try_from(self.unsettled).unwrap_or(0);
+        self.unsettled = self.unsettled.min(0);
+        self.used = self.used.saturating_add(own).saturating_add(settled);
+    }
+}
+
+/// A process as one read of its file shows it, whoever owns it.
+#[derive(Debug)]
+struct Seen {
+    pid: i32,
+    start: u64,
+    threads: u64,
+    resident: u64,
+    /// Whose number shows its memory.
+    holder: i32,
+    own: u64,
+    waited: u64,
+}
+
+impl Seen {
+    fn read(pid: i32) -> Option<Seen> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut seen = Seen::parse(pid, &text)?;
+        // When its first thread has ended a process seems to hold nothing, while its other threads go on.
+        if seen.threads > 1 && is_ended(&text) {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+            let mut numbers = threads.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+            let living = numbers.find_map(|number| {
+                let text = fs::read_to_string(format!("/proc/{pid}/task/{number}/stat")).ok()?;
+                (!is_ended(&text)).then_some((number, Seen::parse(number, &text)?.resident))
+            });
+            (seen.holder, seen.resident) = living.unwrap_or((pid, 0));
+        }
+        Some(seen)
+    }
+
+    fn parse(pid: i32, text: &str) -> Option<Seen> {
+        // The name in parentheses may contain anything, so fields are counted from its end.
+        let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(Seen {
+            pid,
+            own: number(11)?.saturating_add(number(12)?),
+            waited: number(13)?.saturating_add(number(14)?),
+            threads: number(17)?.max(1),
+            start: number(19)?,
+            resident: number(21)?.saturating_mul(rustix::param::page_size() as u64),
+            holder: pid,
+        })
+    }
+}
+
+fn is_ended(stat: &str) -> bool {
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['Z', 'X']))
+}
+
+/// What this ipc namespace holds in segments, queues and semaphores, whoever has them mapped.
+fn segment_bytes() -> u64 {
+    // What an empty one costs the kernel, and one message or semaphore in it.
+    const EACH: u64 = 256;
+    const PIECE: u64 = 64;
+    let shared = table("shm", |field| field(14).saturating_add(field(15)));
+    let queues = table("msg", |field| field(3).saturating_add(field(4).saturating_mul(PIECE)));
+    let semaphores = table("sem", |field| field(3).saturating_mul(PIECE));
+    let all = [shared, queues, semaphores];
+    all.iter().fold(0, |sum, (lines, bytes)| sum.saturating_add(lines * EACH).saturating_add(*bytes))
+}
+
+/// How many lines one of the kernel's tables has, and what they come to.
+fn table(name: &str, bytes_of: impl Fn(&dyn Fn(usize) -> u64) -> u64) -> (u64, u64) {
+    // Longer than the kernel's own bounds on their number let any of them become.
+    const LONGEST: u64 = 16 << 20;
+    let mut text = String::new();
+    let Ok(file) = File::open(format!("/proc/sysvipc/{name}")) else { return (0, 0) };
+    if file.take(LONGEST).read_to_string(&mut text).is_err() {
+        return (0, 0);
+    }
+    text.lines().skip(1).fold((0, 0), |(lines, sum), line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let field = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0u64);
+        (lines + 1, u64::saturating_add(sum, bytes_of(&field)))
+    })
 }
 
 /// Ends what is too much in a session while its worker goes on, if that is possible.
@@ -45,28 +189,25 @@ pub(super) fn trim(limits: &Limits, excess: Excess, worker: i32) {
     match excess {
         Excess::Memory { largest: Some(pid) } => sys::kill(pid, libc::SIGKILL),
         Excess::Memory { largest: None } => sys::kill(worker, libc::SIGKILL),
-        Excess::Processes => {
-            for _ in 0..50 {
-                pids().filter(|&pid| pid != 1 && pid != worker).for_each(|pid| sys::kill(pid, libc::SIGKILL));
-                while sys::reap_one().is_some() {}
-                if (pids().count() as u64) < limits.processes / 2 {
-                    return;
-                }
-            }
-            // It multiplies faster than single kills; this one is atomic, and the worker is started anew.
-            sys::kill(-1, libc::SIGKILL);
+        Excess::Processes => trim_others(limits, worker),
+    }
+}
+
+/// Ends everything but the worker.
+pub(super) fn trim_others(limits: &Limits, worker: i32) {
+    for _ in 0..50 {
+        pids().filter(|&pid| pid != 1 && pid != worker).for_each(|pid| sys::kill(pid, libc::SIGKILL));
+        while sys::reap_one().is_some() {}
+        if (pids().count() as u64) < (limits.processes / 2).max(3) {
+            return;
         }
     }
+    // It multiplies faster than single kills; this one is atomic, and the worker is started anew.
+    sys::kill(-1, libc::SIGKILL);
 }
 
 fn pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-fn resident_bytes(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 fn proportional_bytes(pid: i32) -> Option<u64> {
@@ -98,12 +239,13 @@ pub(super) fn kill_children() {
         }
         while sys::reap_one().is_some() {}
         if round > 2 {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-fn descendants(root: i32) -> Vec<i32> {
+/// Everything below `root`, as far as it can be seen from here.
+pub(super) fn descendants(root: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = pids().filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
     let mut found = vec![root];
     let mut next = 0;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use adj_sandbox::{Command, Exit, Finished, Mode, Plan};
+use adj_sandbox::{Command, Exit, Finished, Limits, Mode, Mount, Plan, Reached};
 
 use crate::stage::{Stage, eventually, processes_with, text};
 
@@ -119,4 +119,121 @@ async fn a_crash_leaves_no_core() {
     let stage = Stage::new();
     let finished = run(&stage, &stage.plan(), "ulimit -c; bash -c 'kill -SEGV $$'; ls", Duration::from_secs(10)).await;
     assert_eq!(text(&finished.stdout), "0\ndeep\nfile.txt\n");
+}
+
+/// Runs a script with these limits and says which of them ended it.
+async fn reached(script: &str, change: impl FnOnce(&mut Limits)) -> Option<Reached> {
+    let stage = Stage::new();
+    let mut plan = stage.plan();
+    change(&mut plan.limits);
+    let finished = run(&stage, &plan, script, Duration::from_secs(40)).await;
+    assert!(finished.duration < Duration::from_secs(40), "{script}: {finished:?}");
+    finished.exit.reached(&plan.limits)
+}
+
+#[tokio::test]
+async fn processor_time_counts_wherever_it_is_used() {
+    let limit = Duration::from_millis(700);
+    let burn = "while :; do :; done";
+    let cases = [
+        ("one", burn.to_owned()),
+        ("children", format!("for i in 1 2 3 4; do ({burn}) & done; wait")),
+        ("daemons", format!("for i in 1 2 3; do (setsid bash -c '(setsid bash -c \"{burn}\" &)' &); done; sleep 100")),
+        ("short ones, one after the other", "while :; do perl -e 'for (1..3e5) {}'; done".to_owned()),
+        (
+            "children nobody waits for",
+            "perl -e '$SIG{CHLD} = \"IGNORE\"; while (1) { for (1..4) { fork or do { for (1..3e6) {} exit } } select undef, undef, undef, 0.3 }'"
+                .to_owned(),
+        ),
+    ];
+    for (name, script) in cases {
+        assert_eq!(reached(&script, |limits| limits.cpu = limit).await, Some(Reached::Cpu(limit)), "{name}");
+    }
+    // Time that passes is not time that is used.
+    assert_eq!(reached("sleep 1.5", |limits| limits.cpu = limit).await, None);
+}
+
+#[tokio::test]
+async fn time_of_the_dead_is_counted_once() {
+    // A tree that uses about half of what it may, in several generations that are waited for.
+    let burn = "for (1..2e6) {}";
+    let script = format!("for i in 1 2 3 4 5; do bash -c \"perl -e '{burn}'; sleep 0.1; :\"; done; times | tail -1");
+    let stage = Stage::new();
+    let mut plan = stage.plan();
+    let finished = run(&stage, &plan, &script, Duration::from_secs(40)).await;
+    assert_eq!(finished.exit, Exit::Code(0), "{}", text(&finished.stderr));
+    let words = text(&finished.stdout);
+    let seconds = |word: &str| {
+        let (minutes, seconds) = word.trim_end_matches('s').split_once('m').expect("minutes and seconds");
+        60.0 * minutes.parse::<f64>().expect("minutes") + seconds.parse::<f64>().expect("seconds")
+    };
+    let used: f64 = words.split_whitespace().map(seconds).sum();
+    plan.limits.cpu = Duration::from_secs_f64(used * 1.8 + 0.3);
+    let finished = run(&stage, &plan, &script, Duration::from_secs(40)).await;
+    assert_eq!(finished.exit, Exit::Code(0), "{used} seconds are less than {:?}", plan.limits.cpu);
+}
+
+#[tokio::test]
+async fn the_workspace_grows_only_so_far() {
+    let limit = 8 << 20;
+    let fill = "head -c 1500000 /dev/zero";
+    let cases = [
+        ("one large file", "head -c 300000000 /dev/zero > big; sleep 100".to_owned(), true),
+        ("many files", format!("for i in $(seq 1000); do {fill} > $i; done; sleep 100"), true),
+        ("empty files", "mkdir d; cd d; perl -e 'for (1..20000) { open F, \">$_\" }'; sleep 100".to_owned(), true),
+        ("a file that was there", "head -c 100000000 /dev/zero >> file.txt; sleep 100".to_owned(), true),
+        ("out of sight", format!("mkdir -m 300 d; for i in $(seq 1000); do {fill} > d/$i; done; sleep 100"), true),
+        ("holes", "truncate -s 1G hole; sleep 1.5; rm hole".to_owned(), false),
+        ("little", "head -c 1000000 /dev/zero > little; sleep 1.5".to_owned(), false),
+        ("elsewhere", format!("for i in $(seq 20); do {fill} > /tmp/$i; done; sleep 1"), false),
+    ];
+    for (name, script, is_too_much) in cases {
+        let found = reached(&script, |limits| limits.disk_bytes = limit).await;
+        assert_eq!(found, is_too_much.then_some(Reached::DiskBytes(limit)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_layer_grows_only_so_far() {
+    let stage = Stage::new();
+    let at = |name: &str| stage.outside.join(name);
+    for name in ["upper", "work"] {
+        std::fs::create_dir(at(name)).expect("a folder");
+    }
+    std::fs::write(stage.workspace.join("large"), vec![1; 6 << 20]).expect("a file");
+    let mut plan = stage.plan();
+    plan.workspace = Mount::Overlay {
+        lower: stage.workspace.clone(),
+        upper: at("upper"),
+        work: at("work"),
+        inside: stage.workspace.clone(),
+    };
+    plan.limits.disk_bytes = 8 << 20;
+    let run = |script: &'static str| run(&stage, &plan, script, Duration::from_secs(40));
+    // What lies below is not what was added, until it is changed.
+    assert_eq!(run("cat large > /dev/null; sleep 1").await.exit, Exit::Code(0));
+    assert_eq!(run("for i in 1 2 3; do cp large copy$i; done; sleep 100").await.exit, Exit::DiskLimit);
+}
+
+#[tokio::test]
+async fn a_deleted_file_that_is_open_counts() {
+    // Ten times what is allowed, as others on this disk may free some meanwhile.
+    let script = "exec 5> gone; rm gone; for i in $(seq 40); do head -c 10000000 /dev/zero >&5; done; sleep 100";
+    let limit = 8 << 20;
+    assert_eq!(reached(script, |limits| limits.disk_bytes = limit).await, Some(Reached::DiskBytes(limit)));
+}
+
+#[tokio::test]
+async fn threads_and_leaderless_processes_are_seen() {
+    let stage = Stage::new();
+    let mut plan = stage.plan();
+    plan.limits.memory_bytes = 64 << 20;
+    plan.limits.processes = 40;
+    let finished = run(&stage, &plan, "$ATTACK leaderless-memory 100; echo over", Duration::from_secs(30)).await;
+    assert_eq!(finished.exit, Exit::MemoryLimit, "{finished:?}");
+    let finished = run(&stage, &plan, "$ATTACK threads 60; echo over", Duration::from_secs(30)).await;
+    // The kernel itself refuses an ordinary user the last of them.
+    let is_root = rustix::process::geteuid().is_root();
+    let expected = if is_root { Exit::ProcessLimit } else { Exit::Code(0) };
+    assert_eq!((finished.exit, text(&finished.stdout).contains("BROKEN")), (expected, false), "{finished:?}");
 }

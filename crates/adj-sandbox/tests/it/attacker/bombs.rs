@@ -9,6 +9,20 @@ pub(super) fn attack(name: &str, argument: &str, _: &str) -> bool {
     match name {
         "private-memory" => broken_if(mapped(amount() << 20, libc::MAP_PRIVATE)),
         "shared-anonymous" => broken_if(mapped(amount() << 20, libc::MAP_SHARED)),
+        // The first thread ends, so that its process seems to hold nothing any more.
+        "leaderless-memory" => {
+            let bytes = amount() << 20;
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                broken_if(mapped(bytes, libc::MAP_PRIVATE));
+                let _ = std::io::stdout().flush();
+                // SAFETY: ends the whole process.
+                unsafe { libc::_exit(0) };
+            });
+            let _ = std::io::stdout().flush();
+            // SAFETY: ends this thread only; nothing of it is used again.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
         "unmapped-file" => broken_if(memory_files(amount() << 20)),
         "segments" => broken_if(segments(amount())),
         "descriptors-bomb" => {

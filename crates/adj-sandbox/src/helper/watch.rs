@@ -1,0 +1,112 @@
+//! Pid 1 at its post: reaps, holds the tree to its limits, and says how the main process ended.
+//!
+//! Must not know: what runs, or how the walls were built.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::inside::ACTIVE;
+use super::timespec;
+use super::tree::{self, Excess, Watch};
+use crate::launch::Exit;
+use crate::limits::Reached;
+use crate::plan::{Mode, Plan};
+use crate::sys::{self, Ended};
+use crate::wire::{InsideReport, try_report};
+
+/// How often the tree is looked at while something runs.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// Looking takes at most one part in so many of a processor, however large the tree is.
+const SHARE: u32 = 20;
+
+/// Reaps until the main process has ended, and holds the tree to its limits; `None` when the helper outside is gone.
+pub(super) fn attend(plan: &Plan, main: i32, is_session: bool, deaths: &OwnedFd, reports: &UnixStream) -> Option<Exit> {
+    let is_confined = plan.mode != Mode::DangerFullAccess;
+    let limits = &plan.limits;
+    let mut is_active = !is_session;
+    let mut watch = Watch::new(limits, main);
+    let mut told = Duration::ZERO;
+    let mut idle_since = Duration::ZERO;
+    let mut next_look = Instant::now() + WATCH_EVERY;
+    loop {
+        // What a call left running in the background is watched as well; a worker alone costs no wake-ups.
+        let is_watching = is_confined && (is_active || watch.has_others());
+        let timeout = is_watching.then(|| next_look.saturating_duration_since(Instant::now()));
+        let mut fds = [PollFd::new(deaths, PollFlags::IN), PollFd::new(reports, PollFlags::IN)];
+        let polled = poll(&mut fds, timeout.map(timespec).as_ref());
+        if polled.is_err_and(|error| error != rustix::io::Errno::INTR) {
+            return None;
+        }
+        let (has_deaths, has_words) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        if has_deaths {
+            let mut skipped = [0u8; 1024];
+            while rustix::io::read(deaths, &mut skipped).is_ok_and(|count| count > 0) {}
+            while let Some((pid, ended)) = sys::reap_one() {
+                if pid == main {
+                    return Some(match ended {
+                        Ended::Code(code) => Exit::Code(code),
+                        Ended::Signal(signal) => Exit::Signal(signal),
+                    });
+                }
+            }
+        }
+        if has_words {
+            let mut words = [0u8; 64];
+            match (&*reports).read(&mut words) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => {
+                    let was_active = std::mem::replace(&mut is_active, words[count - 1] == ACTIVE);
+                    if is_confined && is_active != was_active {
+                        // What runs between calls is no call's.
+                        if is_active {
+                            watch.skip();
+                        } else {
+                            let _ = watch.look();
+                        }
+                        idle_since = watch.used();
+                    }
+                }
+            }
+        }
+        if !is_watching || Instant::now() < next_look {
+            continue;
+        }
+        let began = Instant::now();
+        let excess = watch.look();
+        next_look = began + WATCH_EVERY.max(began.elapsed() * SHARE);
+        let used = watch.used();
+        if !is_session {
+            let exit = match excess {
+                Some(Excess::Memory { .. }) => Exit::MemoryLimit,
+                Some(Excess::Processes) => Exit::ProcessLimit,
+                None if used >= limits.cpu => Exit::CpuLimit,
+                None => continue,
+            };
+            sys::kill(-1, libc::SIGKILL);
+            return Some(exit);
+        }
+        if let Some(excess) = excess {
+            // Said first, so that nobody can hear of the deaths before.
+            let reached = match excess {
+                Excess::Memory { .. } => Reached::MemoryBytes(limits.memory_bytes),
+                Excess::Processes => Reached::Processes(limits.processes),
+            };
+            try_report(reports, &InsideReport::Trimmed { reached });
+            tree::trim(limits, excess, main);
+        }
+        if !is_active {
+            if used.saturating_sub(idle_since) >= limits.cpu {
+                tree::trim_others(limits, main);
+                idle_since = used;
+            }
+        } else if used.saturating_sub(told) >= (limits.cpu / 64).min(Duration::from_secs(1))
+            && try_report(reports, &InsideReport::Used { cpu: used })
+        {
+            told = used;
+        }
+    }
+}
