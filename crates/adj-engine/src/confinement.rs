@@ -34,8 +34,6 @@ pub enum ConfinementError {
     Limit { name: String, source: LimitError },
     #[error("cannot use the pattern {text}")]
     Pattern { text: String, source: PatternError },
-    #[error("the limit {limit} cannot be held by the sandbox yet")]
-    NotHeld { limit: Limit },
     #[error("there is no home for the path {path}")]
     NoHome { path: String },
 }
@@ -48,11 +46,11 @@ pub(crate) fn plan(guard: &Guard, home: Option<&Path>, trust: &Path) -> Result<P
     for (name, value) in &asked.limits {
         let wrong = |source| ConfinementError::Limit { name: name.clone(), source };
         let limit = Limit::from_str(name).map_err(wrong)?;
-        set(&mut plan.limits, limit, limit.value(value).map_err(wrong)?)?;
+        set(&mut plan.limits, limit, limit.value(value).map_err(wrong)?);
     }
     for least in guard.policy.limits() {
-        if get(&plan.limits, least.limit).is_none_or(|value| least.value < value) {
-            set(&mut plan.limits, least.limit, least.value)?;
+        if least.value < get(&plan.limits, least.limit) {
+            set(&mut plan.limits, least.limit, least.value);
         }
     }
     plan.env.extend(asked.env.clone());
@@ -106,21 +104,22 @@ fn absolute(path: &str, home: Option<&Path>) -> Result<PathBuf, ConfinementError
     }
 }
 
-/// What holds now; `None` where the sandbox holds nothing of the kind.
-fn get(limits: &Limits, limit: Limit) -> Option<LimitValue> {
-    Some(match limit {
+/// What holds now.
+fn get(limits: &Limits, limit: Limit) -> LimitValue {
+    match limit {
         Limit::Wall => LimitValue::Time(limits.wall),
-        Limit::Cpu | Limit::Disk => return None,
+        Limit::Cpu => LimitValue::Time(limits.cpu),
         Limit::Memory => LimitValue::Bytes(limits.memory_bytes),
         Limit::Processes => LimitValue::Count(limits.processes),
         Limit::OpenFiles => LimitValue::Count(limits.open_files),
         Limit::FileSize => LimitValue::Bytes(limits.file_size_bytes),
+        Limit::Disk => LimitValue::Bytes(limits.disk_bytes),
         Limit::Output => LimitValue::Bytes(limits.output_bytes),
         Limit::Tmp => LimitValue::Bytes(limits.tmp_bytes),
-    })
+    }
 }
 
-fn set(limits: &mut Limits, limit: Limit, value: LimitValue) -> Result<(), ConfinementError> {
+fn set(limits: &mut Limits, limit: Limit, value: LimitValue) {
     let (mut time, mut number) = (Duration::ZERO, 0);
     match value {
         LimitValue::Time(value) => time = value,
@@ -128,14 +127,36 @@ fn set(limits: &mut Limits, limit: Limit, value: LimitValue) -> Result<(), Confi
     }
     match limit {
         Limit::Wall => limits.wall = time,
-        // A limit that nobody holds is no limit: better not to start.
-        Limit::Cpu | Limit::Disk => return Err(ConfinementError::NotHeld { limit }),
+        Limit::Cpu => limits.cpu = time,
         Limit::Memory => limits.memory_bytes = number,
         Limit::Processes => limits.processes = number,
         Limit::OpenFiles => limits.open_files = number,
         Limit::FileSize => limits.file_size_bytes = number,
+        Limit::Disk => limits.disk_bytes = number,
         Limit::Output => limits.output_bytes = number,
         Limit::Tmp => limits.tmp_bytes = number,
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_that_is_set_holds() {
+        for limit in Limit::ALL {
+            let mut limits = Limits::default();
+            let text = match get(&limits, limit) {
+                LimitValue::Time(_) => "77s",
+                LimitValue::Bytes(_) => "77MiB",
+                LimitValue::Count(_) => "77",
+            };
+            let value = limit.value(text).expect("a value");
+            set(&mut limits, limit, value);
+            assert_eq!(get(&limits, limit), value, "{limit}");
+            let changed =
+                Limit::ALL.into_iter().filter(|other| get(&limits, *other) != get(&Limits::default(), *other));
+            assert_eq!(changed.collect::<Vec<_>>(), [limit], "nothing else changed");
+        }
+    }
 }
