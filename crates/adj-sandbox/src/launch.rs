@@ -20,7 +20,7 @@ use tokio::net::unix::pipe;
 use crate::error::SetupError;
 use crate::output::Kept;
 use crate::plan::{Plan, PlanError};
-use crate::wire::{HELPER_WORD, Job, Report, memory_file, receive_report_async, send_job};
+use crate::wire::{HELPER_WORD, Job, Report, SharedTerminal, memory_file, receive_report_async, send_job, words};
 
 /// How long a helper may need beyond the command's own time before it counts as lost.
 const HELPER_GRACE: Duration = Duration::from_secs(30);
@@ -169,7 +169,8 @@ impl Launcher {
         let began = Instant::now();
         let helper_error = |source| RunError::Helper { source };
         let timeout = command.timeout.min(plan.limits.wall);
-        let job = Job::Run { plan: plan.clone(), argv: command.argv.clone(), timeout };
+        let terminal = SharedTerminal::No;
+        let job = Job::Run { plan: plan.clone(), argv: command.argv.clone(), timeout, terminal };
         let stdin = memory_file(&command.stdin).map_err(helper_error)?;
         let (out_reader, out_writer) = pipe().map_err(helper_error)?;
         let (err_reader, err_writer) = if command.merge_stderr {
@@ -210,7 +211,7 @@ impl Launcher {
                 if !is_over_limit && stdout.kept.total() + stderr.kept.total() > plan.limits.output_bytes {
                     is_over_limit = true;
                     // A helper that is gone already needs no word, and the only one ever sent finds room.
-                    let _ = helper.socket.try_write(b"K");
+                    let _ = helper.socket.try_write(&[words::TOO_MUCH]);
                 }
             }
         };
@@ -233,7 +234,7 @@ impl Launcher {
                 program: command.argv[0].clone().into(),
                 source: io::Error::from_raw_os_error(errno),
             }),
-            Report::Listener | Report::Ready | Report::Busy => Err(RunError::HelperLost),
+            Report::Stopped { .. } | Report::Listener | Report::Ready | Report::Busy => Err(RunError::HelperLost),
         }
     }
 }

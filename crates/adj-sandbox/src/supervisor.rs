@@ -192,7 +192,7 @@ impl Launcher {
             Report::Busy => Ok(Started::Elsewhere),
             Report::Setup(failure) => Err(OpenError::Setup(failure.into())),
             Report::CannotStart { errno } => Err(OpenError::Helper { source: io::Error::from_raw_os_error(errno) }),
-            Report::Listener | Report::Finished { .. } => {
+            Report::Listener | Report::Finished { .. } | Report::Stopped { .. } => {
                 Err(OpenError::Helper { source: io::ErrorKind::UnexpectedEof.into() })
             }
         }

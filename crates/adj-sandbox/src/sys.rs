@@ -189,6 +189,52 @@ fn ended(status: i32) -> Ended {
     }
 }
 
+/// Takes the news that a child was stopped, if it was: the signal that did it.
+pub(crate) fn stopped(pid: i32) -> Option<i32> {
+    // SAFETY: siginfo_t is plain data.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: the place for the answer is valid; only stops are asked for, so no death is taken.
+    let result =
+        unsafe { libc::waitid(libc::P_PID, pid.cast_unsigned(), &raw mut info, libc::WSTOPPED | libc::WNOHANG) };
+    // SAFETY: for SIGCHLD these fields are set; without news the process is zero.
+    (result == 0 && unsafe { info.si_pid() } == pid).then(|| unsafe { info.si_status() })
+}
+
+/// Overwrites the environment that this process was started with, and forgets it.
+pub(crate) fn wipe_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: a freshly forked helper has a single thread, and `environ` is a list of terminated, writable strings that ends with null.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        environ = std::ptr::null_mut();
+    }
+}
+
+/// The signals that wait in a descriptor made by [`signal_fd`], oldest first.
+pub(crate) fn read_signals(signals: &OwnedFd) -> Vec<i32> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut bytes = [0u8; 16 * SIZE];
+    let Ok(count) = rustix::io::read(signals, &mut bytes) else { return Vec::new() };
+    // The number is the first field of each.
+    let number = |info: &[u8]| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+    bytes[..count].chunks_exact(SIZE).map(number).collect()
+}
+
+/// Stops this process and its group, as a key of the terminal would, and returns when it goes on. `blocked` are all signals that are blocked
+/// meanwhile and afterwards.
+pub(crate) fn stop_group(signal: i32, blocked: &[i32]) {
+    let others: Vec<i32> = blocked.iter().copied().filter(|other| *other != signal).collect();
+    set_blocked(&others);
+    kill(0, signal);
+    set_blocked(blocked);
+}
+
 /// Sends a signal; -1 means everything this process may signal.
 pub(crate) fn kill(pid: i32, signal: i32) {
     // SAFETY: kill has no memory effects.

@@ -23,19 +23,50 @@ use crate::plan::Plan;
 /// Our own binary takes this word as its first argument when it is a helper.
 pub(crate) const HELPER_WORD: &str = "__sandbox";
 
-const MAX_DESCRIPTORS: usize = 4;
+const MAX_DESCRIPTORS: usize = 5;
 const MAX_JOB_BYTES: u64 = 16 << 20;
 const MAX_REPORT_BYTES: usize = 64 << 10;
 
 /// What a helper is to do; its descriptors travel beside it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Descriptors: standard input, output, error.
-    Run { plan: Plan, argv: Vec<OsString>, timeout: Duration },
+    /// Descriptors: standard input, output, error; and the terminal, if there is one that the command shares with its caller.
+    Run { plan: Plan, argv: Vec<OsString>, timeout: Duration, terminal: SharedTerminal },
     /// Descriptor: the supervisor's folder.
     Supervise { plan: Plan },
     /// Answered by a list of trials instead of a report.
     Survey,
+}
+
+/// Whose terminal a command has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SharedTerminal {
+    /// None: it is in a session of its own.
+    No,
+    /// The caller's, in whose session it stays, as a group of processes in the background.
+    Background,
+    /// The same in the foreground: keys reach it, and not the caller.
+    Foreground,
+}
+
+/// What a caller that waits for its command tells the helper in one byte, which hands it on to pid 1.
+pub(crate) mod words {
+    /// The output is above its limit.
+    pub(crate) const TOO_MUCH: u8 = b'K';
+    /// Go on after a stop, in the foreground of the terminal or in the background.
+    pub(crate) const FOREGROUND: u8 = b'F';
+    pub(crate) const BACKGROUND: u8 = b'B';
+    const SIGNAL: u8 = 0x80;
+
+    /// The word that passes a signal on.
+    pub(crate) fn signal(number: i32) -> u8 {
+        SIGNAL | u8::try_from(number).unwrap_or(0) & !SIGNAL
+    }
+
+    /// The signal that a word passes on.
+    pub(crate) fn as_signal(word: u8) -> Option<i32> {
+        (word & SIGNAL != 0).then_some(i32::from(word & !SIGNAL))
+    }
 }
 
 /// What a helper answers.
@@ -47,6 +78,10 @@ pub(crate) enum Report {
     },
     Finished {
         exit: Exit,
+    },
+    /// A command that shares its caller's terminal was stopped by a key, or because it may not use the terminal now.
+    Stopped {
+        signal: i32,
     },
     /// The listener for the proxy travels beside it; another report follows.
     Listener,
@@ -76,6 +111,10 @@ pub(crate) enum InsideReport {
     /// Some of the tree is about to be ended for this, while the worker goes on.
     Trimmed {
         reached: Reached,
+    },
+    /// As in [`Report`].
+    Stopped {
+        signal: i32,
     },
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::protect::Protection;
 use super::watch::attend;
@@ -25,14 +25,34 @@ use crate::wire::{InsideReport, receive_report, send_report, write_report};
 
 /// What runs in the sandbox.
 pub(super) enum Payload {
-    Command { argv: Vec<OsString>, stdio: [OwnedFd; 3] },
+    Command { argv: Vec<OsString>, stdio: [OwnedFd; 3], terminal: Option<Terminal> },
     Worker { worker: Worker, channel: OwnedFd },
 }
 
-/// What the helper outside tells pid 1, one byte each.
+/// The terminal that a command shares with its caller.
+pub(super) struct Terminal {
+    pub tty: OwnedFd,
+    /// Whether the caller has it, and so the command is to have it.
+    pub is_ours: bool,
+}
+
+impl Terminal {
+    /// Brings a group of processes into the foreground.
+    pub(super) fn give_to(&self, group: Option<Pid>) {
+        // Whoever does this from the background is stopped otherwise.
+        sys::set_blocked(&[libc::SIGCHLD, libc::SIGTTOU]);
+        if let Some(group) = group {
+            // A terminal that is gone is nobody's.
+            let _ = rustix::termios::tcsetpgrp(&self.tty, group);
+        }
+        sys::set_blocked(&[libc::SIGCHLD]);
+    }
+}
+
+/// What the helper outside tells pid 1, one byte each; more words come from the caller itself.
 const GO: u8 = b'G';
 pub(super) const ACTIVE: u8 = b'A';
-const IDLE: u8 = b'I';
+pub(super) const IDLE: u8 = b'I';
 
 /// A running sandbox, seen from outside.
 #[derive(Debug)]
@@ -87,7 +107,8 @@ impl Inside {
         self.tell(if is_active { ACTIVE } else { IDLE });
     }
 
-    fn tell(&self, word: u8) {
+    /// Hands one word in.
+    pub(super) fn tell(&self, word: u8) {
         // When pid 1 is dead its end is seen elsewhere.
         let _ = (&self.reports).write_all(&[word]);
     }
@@ -131,7 +152,10 @@ fn pid_one(plan: &Plan, payload: Payload, protection: &Protection, ids: Ids, rep
     // Nothing of the parent's frames is ever dropped here: every path ends in `exit_now`.
     let mut keep: Vec<RawFd> = vec![0, 1, 2, reports.as_raw_fd()];
     match &payload {
-        Payload::Command { stdio, .. } => keep.extend(stdio.iter().map(AsRawFd::as_raw_fd)),
+        Payload::Command { stdio, terminal, .. } => {
+            keep.extend(stdio.iter().map(AsRawFd::as_raw_fd));
+            keep.extend(terminal.iter().map(|terminal| terminal.tty.as_raw_fd()));
+        }
         Payload::Worker { channel, .. } => keep.push(channel.as_raw_fd()),
     }
     // Without a namespace that ends with us, the tree is better killed by us when the helper's socket closes.
@@ -144,6 +168,9 @@ fn pid_one(plan: &Plan, payload: Payload, protection: &Protection, ids: Ids, rep
     if is_told.is_err() {
         sys::exit_now(1);
     }
+    if !matches!(&payload, Payload::Command { terminal: Some(_), .. }) {
+        let _ = rustix::process::setsid();
+    }
     let walls = if plan.mode == Mode::DangerFullAccess {
         enter_unconfined(plan)
     } else {
@@ -153,12 +180,13 @@ fn pid_one(plan: &Plan, payload: Payload, protection: &Protection, ids: Ids, rep
         // From here on SIGCHLD waits in a descriptor, so that no death is missed.
         let deaths = sys::signal_fd(&[libc::SIGCHLD]).doing(Layer::Helper, || "watch for deaths".into())?;
         let is_session = matches!(payload, Payload::Worker { .. });
-        Ok((start_main(payload, plan, &reports)?, is_session, deaths))
+        let (main, terminal) = start_main(payload, plan, &reports)?;
+        Ok((main, terminal, is_session, deaths))
     });
     match main {
-        Ok((Ok(main), is_session, deaths)) => {
+        Ok((Ok(main), terminal, is_session, deaths)) => {
             let _ = write_report(&reports, &InsideReport::Ready);
-            let exit = attend(plan, main, is_session, &deaths, &reports);
+            let exit = attend(plan, main, terminal.as_ref(), is_session, &deaths, &reports);
             if plan.mode == Mode::DangerFullAccess {
                 tree::kill_children();
             }
@@ -190,13 +218,11 @@ fn enter(plan: &Plan, protection: &Protection, ids: &Ids, reports: &UnixStream) 
     rustix::system::sethostname(b"sandbox").doing(Layer::Namespaces, || "name the host".into())?;
     rustix::process::chdir(&plan.cwd)
         .doing(Layer::Mounts, || format!("enter {} inside the sandbox", plan.cwd.display()))?;
-    let _ = rustix::process::setsid();
     confine::apply(plan)
 }
 
 fn enter_unconfined(plan: &Plan) -> Result<(), SetupError> {
     sys::adopt_orphans().doing(Layer::Helper, || "adopt orphans".into())?;
-    let _ = rustix::process::setsid();
     confine::no_core_dumps()?;
     let cwd = match &plan.workspace {
         Mount::Direct { host, inside } => match plan.cwd.strip_prefix(inside) {
@@ -223,25 +249,29 @@ pub(super) fn map_ids(ids: &Ids) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// The main process, or why it could not be started; and the terminal that it shares.
+type Started = (Result<i32, i32>, Option<Terminal>);
+
 /// Forks the command or the worker; the inner error is the errno of a command that could not be started.
-fn start_main(payload: Payload, plan: &Plan, reports: &UnixStream) -> Result<Result<i32, i32>, SetupError> {
+fn start_main(payload: Payload, plan: &Plan, reports: &UnixStream) -> Result<Started, SetupError> {
     match payload {
-        Payload::Command { argv, stdio } => {
+        Payload::Command { argv, stdio, terminal } => {
             let (mut told, tells) = io::pipe().doing(Layer::Helper, || "make a pipe".into())?;
             match sys::fork().doing(Layer::Helper, || "fork the command".into())? {
                 None => {
-                    let errno = become_command(&argv, &stdio, plan);
+                    let errno = become_command(&argv, &stdio, terminal.as_ref(), plan);
                     let _ = (&tells).write_all(&errno.to_le_bytes());
                     sys::exit_now(127);
                 }
                 Some(pid) => {
                     drop((tells, stdio));
                     let mut errno = [0u8; 4];
-                    Ok(match told.read_exact(&mut errno) {
+                    let main = match told.read_exact(&mut errno) {
                         Ok(()) => Err(i32::from_le_bytes(errno)),
                         // The pipe was closed by a successful exec.
                         Err(_) => Ok(pid),
-                    })
+                    };
+                    Ok((main, terminal))
                 }
             }
         }
@@ -263,21 +293,32 @@ fn start_main(payload: Payload, plan: &Plan, reports: &UnixStream) -> Result<Res
             }
             Some(pid) => {
                 drop(channel);
-                Ok(Ok(pid))
+                Ok((Ok(pid), None))
             }
         },
     }
 }
 
 /// Turns this process into the command; comes back only with the errno of a failure.
-fn become_command(argv: &[OsString], stdio: &[OwnedFd; 3], plan: &Plan) -> i32 {
+fn become_command(argv: &[OsString], stdio: &[OwnedFd; 3], terminal: Option<&Terminal>, plan: &Plan) -> i32 {
     let prepared = (0..3)
         .try_for_each(|number| sys::place_fd(&stdio[number as usize], number))
         .and_then(|()| sys::close_on_exec_from(3));
     if let Err(error) = prepared {
         return error.raw_os_error().unwrap_or(libc::EIO);
     }
-    let _ = rustix::process::setsid();
+    match terminal {
+        None => drop(rustix::process::setsid()),
+        // A group of its own all the same: whoever can signal its own group could signal the caller's with it.
+        Some(terminal) => {
+            if let Err(error) = rustix::process::setpgid(None, None) {
+                return error.raw_os_error();
+            }
+            if terminal.is_ours {
+                terminal.give_to(Some(rustix::process::getpid()));
+            }
+        }
+    }
     sys::restore_signals();
     // Somewhat more than the watcher allows, which can say why.
     let seconds = plan.limits.cpu.as_secs().saturating_add(2);

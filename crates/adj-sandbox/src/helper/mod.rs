@@ -4,6 +4,7 @@
 //! Reading order: here, then `oneshot` or `supervise` (outside), then `inside` (pid 1 and its walls).
 
 mod calls;
+mod here;
 mod oneshot;
 mod supervise;
 
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
+
+pub(crate) use here::fork as fork_helper;
 
 use crate::channel::WorkerChannel;
 use crate::error::{Doing, Layer, SetupError};
@@ -70,17 +73,21 @@ fn serve(control: UnixStream, worker: Worker) -> i32 {
     // A Ctrl+C in the caller's terminal is the caller's business, not ours.
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let result = match receive_job(&control) {
-        Ok((Job::Run { plan, argv, timeout }, descriptors)) => {
-            oneshot::run(&control, &plan, argv, timeout, descriptors)
+    carry_out(&control, worker)
+}
+
+fn carry_out(control: &UnixStream, worker: Worker) -> i32 {
+    let result = match receive_job(control) {
+        Ok((Job::Run { plan, argv, timeout, terminal }, descriptors)) => {
+            oneshot::run(control, &plan, argv, timeout, terminal, descriptors)
         }
-        Ok((Job::Supervise { plan }, descriptors)) => supervise::start(&control, &plan, descriptors, worker),
-        Ok((Job::Survey, _)) => write_report(&control, &trial::all()).doing(Layer::Helper, || "answer".into()),
+        Ok((Job::Supervise { plan }, descriptors)) => supervise::start(control, &plan, descriptors, worker),
+        Ok((Job::Survey, _)) => write_report(control, &trial::all()).doing(Layer::Helper, || "answer".into()),
         Err(error) => Err(error).doing(Layer::Helper, || "receive the job".into()),
     };
     let Err(error) = result else { return 0 };
     // When the caller is gone nobody is left to be told.
-    let _ = write_report(&control, &Report::Setup(error.to_wire()));
+    let _ = write_report(control, &Report::Setup(error.to_wire()));
     1
 }
 
@@ -90,7 +97,7 @@ fn take(descriptors: &mut std::vec::IntoIter<OwnedFd>) -> Result<OwnedFd, SetupE
     descriptors.next().ok_or_else(missing).doing(Layer::Helper, || "receive a descriptor".into())
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     // A hundred years are long enough, and fit every kernel's number.
     Timespec { tv_sec: duration.as_secs().min(100 * 366 * 86_400) as i64, tv_nsec: duration.subsec_nanos().into() }
 }

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::disk::DiskWatch;
-use super::inside::{Inside, Payload};
+use super::inside::{Inside, Payload, Terminal};
 use super::protect::Protection;
 use super::{take, timespec};
 use crate::error::{Doing, Layer, SetupError};
 use crate::launch::Exit;
 use crate::plan::Plan;
-use crate::wire::{InsideReport, Report, send_report, write_report};
+use crate::wire::{InsideReport, Report, SharedTerminal, send_report, words, write_report};
 
 /// Runs one command and reports to `control`; when the caller goes away, everything is killed.
 pub(super) fn run(
@@ -23,14 +23,19 @@ pub(super) fn run(
     plan: &Plan,
     argv: Vec<OsString>,
     timeout: Duration,
+    terminal: SharedTerminal,
     descriptors: Vec<OwnedFd>,
 ) -> Result<(), SetupError> {
     let mut descriptors = descriptors.into_iter();
     let stdio = [take(&mut descriptors)?, take(&mut descriptors)?, take(&mut descriptors)?];
+    let terminal = match terminal {
+        SharedTerminal::No => None,
+        shared => Some(Terminal { tty: take(&mut descriptors)?, is_ours: shared == SharedTerminal::Foreground }),
+    };
     let deadline = Instant::now() + timeout;
     let protection = Protection::prepare(plan)?;
     let mut disk = DiskWatch::open(plan)?;
-    let mut inside = Inside::start(plan, Payload::Command { argv, stdio }, &protection)?;
+    let mut inside = Inside::start(plan, Payload::Command { argv, stdio, terminal }, &protection)?;
     let watched = watch(control, &mut inside, disk.as_mut(), deadline);
     inside.finish();
     drop(protection);
@@ -71,6 +76,10 @@ fn watch(
                     let _ = send_report(control, &Report::Listener, listener.as_fd());
                     continue;
                 }
+                Ok((InsideReport::Stopped { signal }, _)) => {
+                    let _ = write_report(control, &Report::Stopped { signal });
+                    continue;
+                }
                 Ok((
                     InsideReport::Listener
                     | InsideReport::Ready
@@ -86,11 +95,13 @@ fn watch(
             };
         }
         if is_asked {
-            return match io::Read::read(&mut &*control, &mut [0u8; 1]) {
+            let mut word = [0u8; 1];
+            match io::Read::read(&mut &*control, &mut word) {
                 // The caller counts the output and wants the command to end.
-                Ok(1) => Ok(Some(Report::Finished { exit: Exit::OutputLimit })),
-                _ => Ok(None),
-            };
+                Ok(1) if word[0] == words::TOO_MUCH => return Ok(Some(Report::Finished { exit: Exit::OutputLimit })),
+                Ok(1) => inside.tell(word[0]),
+                _ => return Ok(None),
+            }
         }
     }
 }

@@ -302,7 +302,7 @@ impl Supervisor<'_> {
                 InsideReport::Ready => break,
                 InsideReport::Used { .. } | InsideReport::Trimmed { .. } => {}
                 InsideReport::Setup(failure) => return Err(failure.into()),
-                InsideReport::CannotStart { .. } | InsideReport::Finished { .. } => {
+                InsideReport::CannotStart { .. } | InsideReport::Finished { .. } | InsideReport::Stopped { .. } => {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof))
                         .doing(Layer::Helper, || "start the worker".into());
                 }

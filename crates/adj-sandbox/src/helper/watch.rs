@@ -8,15 +8,16 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Pid;
 
-use super::inside::ACTIVE;
+use super::inside::{ACTIVE, IDLE, Terminal};
 use super::timespec;
 use super::tree::{self, Excess, Watch};
 use crate::launch::Exit;
 use crate::limits::Reached;
 use crate::plan::{Mode, Plan};
 use crate::sys::{self, Ended};
-use crate::wire::{InsideReport, try_report};
+use crate::wire::{InsideReport, try_report, words, write_report};
 
 /// How often the tree is looked at while something runs.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
@@ -24,7 +25,14 @@ const WATCH_EVERY: Duration = Duration::from_millis(50);
 const SHARE: u32 = 20;
 
 /// Reaps until the main process has ended, and holds the tree to its limits; `None` when the helper outside is gone.
-pub(super) fn attend(plan: &Plan, main: i32, is_session: bool, deaths: &OwnedFd, reports: &UnixStream) -> Option<Exit> {
+pub(super) fn attend(
+    plan: &Plan,
+    main: i32,
+    terminal: Option<&Terminal>,
+    is_session: bool,
+    deaths: &OwnedFd,
+    reports: &UnixStream,
+) -> Option<Exit> {
     let is_confined = plan.mode != Mode::DangerFullAccess;
     let limits = &plan.limits;
     let mut is_active = !is_session;
@@ -53,23 +61,31 @@ pub(super) fn attend(plan: &Plan, main: i32, is_session: bool, deaths: &OwnedFd,
                     });
                 }
             }
+            if terminal.is_some()
+                && let Some(signal) = sys::stopped(main)
+            {
+                let _ = write_report(reports, &InsideReport::Stopped { signal });
+            }
         }
         if has_words {
-            let mut words = [0u8; 64];
-            match (&*reports).read(&mut words) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => {
-                    let was_active = std::mem::replace(&mut is_active, words[count - 1] == ACTIVE);
-                    if is_confined && is_active != was_active {
-                        // What runs between calls is no call's.
-                        if is_active {
-                            watch.skip();
-                        } else {
-                            let _ = watch.look();
-                        }
-                        idle_since = watch.used();
-                    }
+            let mut said = [0u8; 64];
+            let count = (&*reports).read(&mut said).ok().filter(|count| *count > 0)?;
+            let was_active = is_active;
+            for word in &said[..count] {
+                match *word {
+                    ACTIVE => is_active = true,
+                    IDLE => is_active = false,
+                    word => obey(word, main, terminal, is_confined),
                 }
+            }
+            if is_confined && is_active != was_active {
+                // What runs between calls is no call's.
+                if is_active {
+                    watch.skip();
+                } else {
+                    let _ = watch.look();
+                }
+                idle_since = watch.used();
             }
         }
         if !is_watching || Instant::now() < next_look {
@@ -108,5 +124,21 @@ pub(super) fn attend(plan: &Plan, main: i32, is_session: bool, deaths: &OwnedFd,
         {
             told = used;
         }
+    }
+}
+
+/// Does what the caller of a command wants done with it.
+fn obey(word: u8, main: i32, terminal: Option<&Terminal>, is_confined: bool) {
+    // Where nothing else is in sight, everybody is meant, as with a key of a terminal.
+    let everybody = if is_confined { -1 } else { main };
+    match (words::as_signal(word), terminal) {
+        (Some(signal), _) => sys::kill(everybody, signal),
+        (None, Some(terminal)) if matches!(word, words::FOREGROUND | words::BACKGROUND) => {
+            if word == words::FOREGROUND {
+                terminal.give_to(Pid::from_raw(main));
+            }
+            sys::kill(everybody, libc::SIGCONT);
+        }
+        (None, _) => {}
     }
 }

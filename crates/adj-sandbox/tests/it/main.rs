@@ -9,6 +9,7 @@ mod worker;
 mod works;
 
 mod escapes;
+mod here;
 mod limits;
 mod network;
 mod overlay;
@@ -23,4 +24,5 @@ fn helper() {
     attacker::dispatch();
     sessions::dispatch_caller();
     survey::dispatch();
+    here::dispatch_caller();
 }
