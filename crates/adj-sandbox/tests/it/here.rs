@@ -268,41 +268,48 @@ async fn a_stopped_command_goes_on() {
     let exe = std::env::current_exe().expect("our own program");
     let mut program = Program::new("script");
     // An interactive shell outside, for its job control.
-    program
-        .args(["-qe", "-c", "bash --norc --noprofile -i", "/dev/null"])
-        .env("PS1", "")
-        .env("PLAN", plan)
-        .env("HERE", exe);
+    program.args(["-qe", "-c", "bash --norc --noprofile -i", "/dev/null"]).env("PLAN", plan).env("HERE", exe);
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script can be started");
     let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     let mut shown = Vec::new();
     let mut wait_for = |wanted: &str| {
         let mut piece = [0u8; 1024];
-        while !text(&shown).contains(wanted) {
+        let end = loop {
+            if let Some(at) = shown.windows(wanted.len()).position(|part| part == wanted.as_bytes()) {
+                break at + wanted.len();
+            }
             match screen.read(&mut piece) {
                 Ok(count @ 1..) => shown.extend_from_slice(&piece[..count]),
                 _ => panic!("{wanted:?} never came: {}", text(&shown)),
             }
-        }
-        shown.clear();
+        };
+        shown.drain(..end);
     };
     let mut types = |text: &str| keys.write_all(text.as_bytes()).expect("it is typed");
+    const PROMPT: &str = "what next? ";
+    types("PS1='what next''? '\n");
+    wait_for(PROMPT);
     types("\"$HERE\" __here inherited \"$PLAN\" bash -c 'echo be\"\"gun; read x; echo got $x; read y; echo then $y'\n");
     wait_for("begun");
     types("\u{1a}");
     wait_for("Stopped");
-    types("echo in bet\"\"ween\n");
-    wait_for("in between");
-    types("fg\nfirst\n");
+    wait_for(PROMPT);
+    types("fg\n");
+    wait_for("__here");
+    types("first\n");
     wait_for("got first");
     types("\u{1a}");
     wait_for("Stopped");
-    // In the background it stops by itself when it wants to read.
+    wait_for(PROMPT);
+    // In the background it stops by itself, because it wants to read.
     types("bg\n");
+    wait_for(PROMPT);
+    types("wait; fg\n");
     wait_for("Stopped");
-    types("fg\nsecond\n");
+    wait_for("__here");
+    types("second\n");
     wait_for("then second");
+    wait_for(PROMPT);
     types("exit 4\n");
-    wait_for("exit");
     assert_eq!(child.wait().expect("it ends").code(), Some(4));
 }
