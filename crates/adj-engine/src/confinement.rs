@@ -38,11 +38,10 @@ pub enum ConfinementError {
     NoHome { path: String },
 }
 
-/// The plan for a session's sandbox, without its workspace. `trust` is the file of certificates, where there is a network.
+/// The plan for the sandbox of a session, or of a command outside any, without its workspace. `trust` is the file of certificates, where there is a network.
 pub(crate) fn plan(guard: &Guard, home: Option<&Path>, trust: &Path) -> Result<Plan, ConfinementError> {
-    let spec = guard.spec();
-    let asked = &spec.confinement;
-    let mut plan = work_plan(spec.sandbox, home);
+    let asked = &guard.confinement;
+    let mut plan = work_plan(guard.mode, home);
     for (name, value) in &asked.limits {
         let wrong = |source| ConfinementError::Limit { name: name.clone(), source };
         let limit = Limit::from_str(name).map_err(wrong)?;
@@ -57,7 +56,7 @@ pub(crate) fn plan(guard: &Guard, home: Option<&Path>, trust: &Path) -> Result<P
     // Where there is no sandbox to hold them, the plan is refused.
     plan.hidden = patterns(&asked.hidden, guard.policy.hidden(), home)?;
     plan.readonly = patterns(&asked.readonly, guard.policy.readonly(), home)?;
-    if spec.sandbox == SandboxMode::DangerFullAccess {
+    if guard.mode == SandboxMode::DangerFullAccess {
         if asked.network.is_some() {
             plan.network = NetworkPlan::Proxy { port: PROXY_PORT };
         }
@@ -105,7 +104,7 @@ fn absolute(path: &str, home: Option<&Path>) -> Result<PathBuf, ConfinementError
 }
 
 /// What holds now.
-fn get(limits: &Limits, limit: Limit) -> LimitValue {
+pub(crate) fn get(limits: &Limits, limit: Limit) -> LimitValue {
     match limit {
         Limit::Wall => LimitValue::Time(limits.wall),
         Limit::Cpu => LimitValue::Time(limits.cpu),

@@ -1,11 +1,18 @@
 //! One session's door to the network: it asks the policy, and people where policy leaves it to them, and tells the session's log.
 
-use crate::{engine::Engine, guard::Guard};
+use crate::{
+    engine::{Engine, Upstream},
+    guard::Guard,
+};
 use adj_domain::{Destination, HostRule, Ruling, Timestamp, Verdict};
-use adj_egress::{Decided, Judge, Judged};
+use adj_egress::{
+    CertificateAuthority, Credential, Decided, Egress, EgressLimits, Judge, Judged, Protocol, Settings,
+    StartEgressError,
+};
 use async_trait::async_trait;
 use std::{
     collections::{HashMap, HashSet},
+    net::TcpListener,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{mpsc, watch};
@@ -41,7 +48,7 @@ pub(crate) struct Door {
 #[derive(Default)]
 struct Turn {
     /// The judge of the turn. Between turns nobody could write down what happens, so nothing is let through.
-    judge: Option<(Engine, Arc<Guard>)>,
+    judge: Option<(Option<Engine>, Arc<Guard>)>,
     allowed: HashSet<Place>,
     /// Nobody is asked twice in a turn: a command that tries again and again shall not wear people out.
     denied: HashSet<Place>,
@@ -55,9 +62,9 @@ impl Door {
         Self { turn: Mutex::default(), sender, news: tokio::sync::Mutex::new(news) }
     }
 
-    /// Opens for a turn.
-    pub(crate) fn open(&self, engine: &Engine, guard: &Arc<Guard>) {
-        self.turn().judge = Some((engine.clone(), Arc::clone(guard)));
+    /// Opens for a turn, or for a command outside any, for which nothing is ever granted and so no engine is needed.
+    pub(crate) fn open(&self, engine: Option<&Engine>, guard: &Arc<Guard>) {
+        self.turn().judge = Some((engine.cloned(), Arc::clone(guard)));
     }
 
     /// From here on nothing is let through, and nothing more is told.
@@ -121,7 +128,9 @@ impl Judge for Door {
             return denied("no turn is at work, so nobody could write down what happens");
         };
         // A command may run for long, and what people granted may be taken back meanwhile.
-        if let Err(error) = guard.refresh(&engine).await {
+        if let Some(engine) = engine
+            && let Err(error) = guard.refresh(&engine).await
+        {
             tracing::warn!(%error, "cannot look up what people have granted");
             return denied("what people have granted could not be looked up");
         }
@@ -135,6 +144,37 @@ impl Judge for Door {
         }
         let rule = format!("{}, and nobody allowed it", found.ruling.rule);
         Judged { ruling: Ruling { verdict: Verdict::Deny, rule, ..found.ruling }, rule: None }
+    }
+}
+
+/// Begins to serve the door at a sandbox's listener.
+pub(crate) fn serve(
+    door: &Arc<Door>,
+    listener: TcpListener,
+    upstream: &Upstream,
+    credentials: Vec<Credential>,
+    authority: CertificateAuthority,
+) -> Result<Egress, StartEgressError> {
+    let recorder = Arc::clone(door);
+    let settings = Settings {
+        judge: Arc::clone(door) as Arc<dyn Judge>,
+        credentials,
+        resolver: Arc::clone(&upstream.resolver),
+        limits: EgressLimits::default(),
+        on_decision: Arc::new(move |decided| recorder.record(decided)),
+        authority,
+        extra_roots: upstream.extra_roots.clone(),
+    };
+    Egress::start(listener, settings)
+}
+
+/// How somebody inside asked, as logs spell it.
+pub(crate) fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::HttpConnect => "connect",
+        Protocol::Http => "http",
+        Protocol::Socks5 => "socks5",
+        Protocol::Tls => "tls",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     answers::{binding, expired, has_work},
-    door::{Door, News, Place, Reply},
+    door::{Door, News, Place, Reply, protocol},
     engine::{Engine, EngineError},
     guard::Guard,
     live::{Interrupt, Live},
@@ -14,7 +14,7 @@ use adj_domain::{
     ModelRequest, Ruling, Session, SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage,
     Verdict, event::EventBody,
 };
-use adj_egress::{Decided, Protocol};
+use adj_egress::Decided;
 use adj_gateway::CancellationToken;
 use adj_harness::{Effect, Input, decide};
 use adj_store::{ClaimError, Fence};
@@ -173,15 +173,6 @@ async fn bind(engine: &Engine, guard: &Guard, session: &Session, call: EventId) 
     Ok(Done::Bound { call, binding, expires_at: guard.expiry() })
 }
 
-fn protocol(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::HttpConnect => "connect",
-        Protocol::Http => "http",
-        Protocol::Socks5 => "socks5",
-        Protocol::Tls => "tls",
-    }
-}
-
 /// Writes down what the closed door has still told: nothing that went out shall be missing from the log.
 async fn write_down(
     engine: &Engine,
@@ -220,7 +211,7 @@ struct Opening<'a>(&'a Door);
 
 impl<'a> Opening<'a> {
     fn new(door: &'a Door, engine: &Engine, guard: &Arc<Guard>, session: &Session) -> Self {
-        door.open(engine, guard);
+        door.open(Some(engine), guard);
         door.allow(allowed_places(session));
         Self(door)
     }

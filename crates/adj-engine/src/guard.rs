@@ -1,11 +1,13 @@
-//! What policy says of one session: the layers that concern it, and what people allowed to be remembered.
+//! What policy says of one session, or of a command outside any: the layers that concern it, and what people allowed to be remembered.
 
 use crate::engine::{Engine, EngineError};
 use adj_domain::{
-    Destination, Grants, Ruling, Session, SessionId, SessionSpec, Timestamp, ToolRequest, Verdict, WorkspaceSpec,
+    ApprovalPolicy, Confinement, Destination, Grants, Ruling, SandboxMode, Session, SessionId, SessionSpec, Timestamp,
+    ToolPermission, ToolRequest, Verdict, WorkspaceSpec,
 };
 use adj_policy::{Context, HostRuling, Policy, PolicyError, ProfileError};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -36,8 +38,13 @@ fn place(ruling: &Ruling) -> String {
 pub(crate) struct Guard {
     pub(crate) policy: Policy,
     pub(crate) hash: String,
-    session: SessionId,
-    spec: SessionSpec,
+    /// `None` for a command outside any session.
+    session: Option<SessionId>,
+    pub(crate) mode: SandboxMode,
+    approval: ApprovalPolicy,
+    permissions: BTreeMap<String, ToolPermission>,
+    /// What is asked for beside the mode.
+    pub(crate) confinement: Confinement,
     /// What grants for a repository name it by.
     repository: String,
     grants: Mutex<Grants>,
@@ -76,9 +83,36 @@ impl Guard {
         Ok(Self {
             hash: policy.hash(),
             policy,
-            session: session.clone(),
-            spec: spec.clone(),
+            session: Some(session.clone()),
+            mode: spec.sandbox,
+            approval: spec.approval,
+            permissions: spec.agent.permissions.clone(),
+            confinement: spec.confinement.clone(),
             repository,
+            grants: Mutex::default(),
+        })
+    }
+
+    /// Judges for one command outside any session, to which nobody has granted anything. All layers are in `policy` already.
+    pub(crate) fn of_command(
+        policy: Policy,
+        mode: SandboxMode,
+        approval: ApprovalPolicy,
+        confinement: Confinement,
+    ) -> Result<Self, GuardError> {
+        let ruling = policy.mode(mode);
+        if ruling.verdict == Verdict::Deny {
+            return Err(GuardError::Forbidden { ruling: Box::new(ruling) });
+        }
+        Ok(Self {
+            hash: policy.hash(),
+            policy,
+            session: None,
+            mode,
+            approval,
+            permissions: BTreeMap::new(),
+            confinement,
+            repository: String::new(),
             grants: Mutex::default(),
         })
     }
@@ -99,10 +133,6 @@ impl Guard {
         self.with_context(|context| self.policy.host(to, context))
     }
 
-    pub(crate) fn spec(&self) -> &SessionSpec {
-        &self.spec
-    }
-
     /// Until when a question about a call may stand.
     pub(crate) fn expiry(&self) -> Timestamp {
         Timestamp::now().saturating_add(self.policy.expire_approvals_after()).unwrap_or(Timestamp::MAX)
@@ -118,13 +148,13 @@ impl Guard {
         let off = adj_domain::NetworkRequest::default();
         let grants = self.grants();
         judge(&Context {
-            approval: self.spec.approval,
-            mode: self.spec.sandbox,
-            permissions: &self.spec.agent.permissions,
-            network: self.spec.confinement.network.as_ref().unwrap_or(&off),
+            approval: self.approval,
+            mode: self.mode,
+            permissions: &self.permissions,
+            network: self.confinement.network.as_ref().unwrap_or(&off),
             grants: &grants.standing,
             now: Timestamp::now(),
-            session: Some(&self.session),
+            session: self.session.as_ref(),
             repository: Some(&self.repository),
         })
     }

@@ -5,6 +5,7 @@
 
 mod engine;
 
+mod command;
 mod confinement;
 mod door;
 mod drive;
@@ -22,6 +23,7 @@ mod live;
 pub use adj_egress::Resolve;
 pub use adj_tools::{ToolName, specs as tool_specs};
 pub use answers::{Answer, AnswerError};
+pub use command::{CommandDoor, CommandError, CommandSpec, ConfinedCommand, DoorNews, OpenDoor, trust_file};
 pub use confinement::ConfinementError;
 pub use context::gather;
 pub use drive::TurnEnd;

@@ -18,14 +18,9 @@ pub(crate) struct Secrets {
 /// Chooses the secrets that the session asks for and policy permits, for hosts that it may reach.
 pub(crate) fn choose(vault: &Vault, guard: &Guard, session: &str) -> Secrets {
     let mut chosen = Secrets::default();
-    let wanted = guard.spec().confinement.secrets.as_ref();
     let mut helpers = Vec::new();
-    for entry in vault.list() {
+    for entry in self::chosen(vault, guard) {
         let name = entry.name.as_str();
-        let is_wanted = wanted.is_none_or(|names| names.iter().any(|wanted| wanted == name));
-        if !is_wanted || guard.policy.secret(name).verdict != Verdict::Allow || !reaches_any(guard, entry) {
-            continue;
-        }
         let (Some(secret), Some(placeholder)) = (vault.secret(name), vault.placeholder(session, name)) else {
             continue;
         };
@@ -59,11 +54,22 @@ pub(crate) fn choose(vault: &Vault, guard: &Guard, session: &str) -> Secrets {
     chosen
 }
 
+/// The entries that are asked for and permitted.
+pub(crate) fn chosen<'v>(vault: &'v Vault, guard: &Guard) -> impl Iterator<Item = &'v Entry> {
+    let wanted = guard.confinement.secrets.as_ref();
+    vault.list().into_iter().filter(move |entry| {
+        let name = entry.name.as_str();
+        wanted.is_none_or(|names| names.iter().any(|wanted| wanted == name))
+            && guard.policy.secret(name).verdict == Verdict::Allow
+            && reaches_any(guard, entry)
+    })
+}
+
 /// Whether the session may reach, or ask for, one of the secret's hosts.
 fn reaches_any(guard: &Guard, entry: &Entry) -> bool {
     entry.hosts.iter().any(|rule| match &rule.host {
         // Which names there are below a suffix is known only when one is asked for.
-        HostPattern::Below(_) => guard.spec().confinement.network.is_some(),
+        HostPattern::Below(_) => guard.confinement.network.is_some(),
         HostPattern::Exact(host) => rule.ports.iter().any(|port| {
             let to = Destination { host: host.clone(), port: *port, method: None, path: None };
             guard.host(&to).ruling.verdict != Verdict::Deny

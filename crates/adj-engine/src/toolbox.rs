@@ -2,13 +2,13 @@
 
 use crate::{
     confinement::{self, ConfinementError},
-    door::Door,
+    door::{self, Door},
     engine::{Inner, Parts, Upstream},
     guard::Guard,
     secrets,
 };
 use adj_domain::{EventId, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
-use adj_egress::{CertificateAuthority, CertificateError, Credential, Egress, EgressLimits, Settings};
+use adj_egress::{CertificateAuthority, CertificateError, Credential};
 use adj_sandbox::{CallError, Finding, ListenerError, Listeners, Mount, NetworkPlan, OpenError, StopError, Supervisor};
 use adj_workspace::{OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError};
 use std::{
@@ -250,22 +250,11 @@ async fn keep_open(
     let mut serving = None;
     loop {
         match listeners.next().await {
-            Ok(Some(listener)) => {
-                let recorder = Arc::clone(&door);
-                let settings = Settings {
-                    judge: Arc::clone(&door) as Arc<dyn adj_egress::Judge>,
-                    credentials: credentials.clone(),
-                    resolver: Arc::clone(&upstream.resolver),
-                    limits: EgressLimits::default(),
-                    on_decision: Arc::new(move |decided| recorder.record(decided)),
-                    authority: authority.clone(),
-                    extra_roots: upstream.extra_roots.clone(),
-                };
-                match Egress::start(listener, settings) {
-                    Ok(egress) => serving = Some(egress),
-                    Err(error) => tracing::warn!(%error, "a sandbox has no way to the network"),
-                }
-            }
+            Ok(Some(listener)) => match door::serve(&door, listener, &upstream, credentials.clone(), authority.clone())
+            {
+                Ok(egress) => serving = Some(egress),
+                Err(error) => tracing::warn!(%error, "a sandbox has no way to the network"),
+            },
             Ok(None) => break,
             Err(error) => {
                 tracing::debug!(%error, "no more sandboxes to open a door for");
@@ -277,7 +266,7 @@ async fn keep_open(
 }
 
 /// Writes into the same file, which a living sandbox shows.
-fn write_in_place(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn write_in_place(path: &Path, text: &str) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let parent = path.parent().expect("the file lies below the state folder");
     DirBuilder::new().recursive(true).mode(0o700).create(parent)?;

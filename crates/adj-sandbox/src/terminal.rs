@@ -38,10 +38,18 @@ struct State {
     is_borrowed: bool,
 }
 
-/// The terminal while we have it back for a question; dropping this lets the command go on.
+/// The terminal while we have it back for a question, as it was before the command; dropping this lets the command go on.
 #[derive(Debug)]
 pub struct Borrowed<'a> {
     terminal: &'a Terminal,
+    /// What the command had made of it.
+    modes: Option<Termios>,
+}
+
+impl AsFd for Borrowed<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.terminal.as_fd()
+    }
 }
 
 /// The terminal that controls this process, if one of the standard streams is it.
@@ -83,7 +91,12 @@ impl Terminal {
             return None;
         }
         state.is_borrowed = true;
-        Some(Borrowed { terminal: self })
+        let modes = rustix::termios::tcgetattr(&self.shared.tty).ok();
+        if let Some(own) = &self.shared.modes {
+            // What was typed before a question answers nothing.
+            let _ = rustix::termios::tcsetattr(&self.shared.tty, OptionalActions::Flush, own);
+        }
+        Some(Borrowed { terminal: self, modes })
     }
 
     /// The command was stopped: so are we, like any job of a shell; when that goes on, it goes on.
@@ -152,6 +165,9 @@ impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
         let mut state = self.terminal.state();
         state.is_borrowed = false;
+        if let Some(modes) = &self.modes {
+            let _ = rustix::termios::tcsetattr(&self.terminal.shared.tty, OptionalActions::Drain, modes);
+        }
         if state.is_lent {
             self.terminal.tell(words::FOREGROUND);
         }
