@@ -3,11 +3,13 @@
 mod approvals;
 mod confinement;
 mod policy;
+mod sandbox;
 mod secret;
 
 pub use approvals::{AllowArgs, ApprovalsCommand, Remember};
 pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
 pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
+pub use sandbox::{ExplainSandboxArgs, SandboxArgs, SandboxCommand, SandboxPlace};
 pub use secret::{SecretCommand, SetArgs};
 
 use adj_domain::{LogId, ModelRef, RunId, SessionId};
@@ -40,6 +42,7 @@ pub struct Cli {
 pub enum Command {
     Run(RunArgs),
     Exec(ExecArgs),
+    Sandbox(Box<SandboxArgs>),
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
     #[command(subcommand)]

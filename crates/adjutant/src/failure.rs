@@ -98,6 +98,7 @@ macro_rules! from_error {
 from_error!(
     std::io::Error,
     adj_engine::EngineError,
+    adj_engine::CommandError,
     adj_squad::SquadError,
     adj_store::StoreError,
     adj_store::OpenError,
@@ -144,7 +145,15 @@ fn classify_one(cause: &(dyn Error + 'static)) -> Option<(Code, Option<String>)>
         let hint = format!("process {pid} is working on it; wait for it, or stop it with `kill {pid}`");
         return Some((Code::Usage, Some(hint)));
     }
-    if let Some(adj_engine::EngineError::Guard(error)) = cause.downcast_ref() {
+    let command = cause.downcast_ref().and_then(|error| match error {
+        adj_engine::CommandError::Guard(error) => Some(error),
+        _ => None,
+    });
+    let guard = command.or_else(|| match cause.downcast_ref() {
+        Some(adj_engine::EngineError::Guard(error)) => Some(error),
+        _ => None,
+    });
+    if let Some(error) = guard {
         let hint = match error {
             adj_engine::GuardError::Forbidden { .. } => "`adjutant policy show` says what holds here and who says so",
             _ => "nothing starts under a policy that cannot be read; `adjutant policy check` looks at every file",
@@ -174,6 +183,9 @@ fn classify_one(cause: &(dyn Error + 'static)) -> Option<(Code, Option<String>)>
         return Some((Code::Journal, Some(KEPT.to_owned())));
     }
     if let Some(adj_sandbox::OpenError::Plan(_) | adj_sandbox::OpenError::OtherPlan { .. }) = cause.downcast_ref() {
+        return Some((Code::Usage, None));
+    }
+    if let Some(adj_sandbox::RunError::Plan(_)) = cause.downcast_ref() {
         return Some((Code::Usage, None));
     }
     if let Some(adj_workspace::DirtySnapshotError::Conflicted { .. }) = cause.downcast_ref() {

@@ -32,10 +32,27 @@ use std::{io::Write, process::ExitCode};
 fn main() -> ExitCode {
     // The same program serves as the helper inside sandboxes; then it never comes back from here.
     adj_sandbox::dispatch_helper(adj_tools::worker);
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     match commands::dispatch(cli.command) {
         Ok(code) => code,
         Err(failure) => report_failure(&failure),
+    }
+}
+
+/// Help and wrong usage. Where a command's own code is passed on, 2 would be taken for the command's.
+fn misused(error: &clap::Error) -> ExitCode {
+    // When standard error is gone, there is nobody left to tell.
+    let _ = error.print();
+    let words: Vec<_> = std::env::args_os().skip(1).take(2).collect();
+    let runs_command =
+        words.first().is_some_and(|word| word == "sandbox") && words.last().is_none_or(|word| word != "explain");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if runs_command => commands::NOT_RUN.into(),
+        code => u8::try_from(code).unwrap_or(failure::Code::Usage as u8).into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `adjutant exec`: one agent, one session, in the foreground.
 
-use super::{folder_of, print_theirs, read_prompt};
+use super::{print_theirs, read_prompt, work_folder};
 use crate::{
     asker, board,
     cli::ExecArgs,
@@ -38,7 +38,7 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
             (Some(session), None)
         }
         None => {
-            let folder = folder(args.cd.as_deref())?;
+            let folder = work_folder(args.cd.as_deref())?;
             let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
             let approval = confinement::approval(&asked.policy, &args.approval, has_people)?;
             (None, Some((folder, asked, approval)))
@@ -156,19 +156,6 @@ async fn create(
     };
     engine.create(&id, new).await?;
     Ok(id)
-}
-
-/// A folder that an agent may work on.
-fn folder(cd: Option<&Path>) -> Result<PathBuf> {
-    let path = folder_of(cd)?;
-    let system = ["/", "/bin", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/tmp", "/usr", "/var"];
-    if system.iter().any(|folder| path == Path::new(folder))
-        || std::env::var_os("HOME").is_some_and(|home| Path::new(&home) == path)
-    {
-        return Err(Failure::usage(format!("{} is too much for an agent to work in", path.display()))
-            .hint("name a project's folder with --cd"));
-    }
-    Ok(path)
 }
 
 fn load_schema(path: &Path) -> Result<Value> {

@@ -5,8 +5,11 @@ mod doctor;
 mod exec;
 mod policy;
 mod run;
+mod sandbox;
 mod secret;
 mod trace;
+
+pub use sandbox::NOT_RUN;
 
 use crate::{
     cli::{Cli, Command},
@@ -29,6 +32,7 @@ pub fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Exec(args) => on_runtime(exec::exec(args)),
         Command::Approvals(command) => on_runtime(approvals::approvals(command)),
         Command::Policy(command) => policy::policy(command),
+        Command::Sandbox(args) => sandbox::sandbox(*args),
         Command::Secret(command) => secret::secret(command),
         Command::Trace(command) => on_runtime(trace::trace(command)),
         Command::Doctor { json } => on_runtime(doctor::doctor(json)),
@@ -51,6 +55,19 @@ fn folder_of(cd: Option<&Path>) -> Result<PathBuf> {
     let path = path.map_err(|error| Failure { code: Code::Usage, error, hint: None })?;
     if !path.is_dir() {
         return Err(Failure::usage(format!("{} is not a folder", path.display())));
+    }
+    Ok(path)
+}
+
+/// A folder that may be shown in a sandbox and changed there.
+fn work_folder(cd: Option<&Path>) -> Result<PathBuf> {
+    let path = folder_of(cd)?;
+    let system = ["/", "/bin", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/tmp", "/usr", "/var"];
+    if system.iter().any(|folder| path == Path::new(folder))
+        || std::env::var_os("HOME").is_some_and(|home| Path::new(&home) == path)
+    {
+        return Err(Failure::usage(format!("{} is too much for an agent to work in", path.display()))
+            .hint("name a project's folder with --cd"));
     }
     Ok(path)
 }
