@@ -1,10 +1,10 @@
-//! What limits are worth: who set each, what holds it, and the words for one that was reached.
+//! What limits are worth: who set each, and what holds it.
 
 use super::Wanted;
 use crate::{cli::ConfinementArgs, confinement};
 use adj_domain::{Ruling, SandboxMode, Verdict};
 use adj_policy::{Limit, LimitValue};
-use adj_sandbox::{Plan, Streams};
+use adj_sandbox::Streams;
 use serde::Serialize;
 
 /// One limit as it came out.
@@ -52,27 +52,9 @@ fn held_by(limit: Limit, wanted: &Wanted) -> &'static str {
         _ if !is_confined => "nothing: there is no sandbox",
         Limit::Memory => "all processes looked at every 50 ms; rlimit of twice as much for each",
         Limit::Processes => "rlimit; all processes counted every 50 ms",
-        Limit::OpenFiles | Limit::FileSize | Limit::Cpu => "rlimit for each process",
+        Limit::OpenFiles | Limit::FileSize => "rlimit for each process",
+        Limit::Cpu => "all processes looked at every 50 ms; rlimit for each",
         Limit::Tmp => "size of each private file system",
         Limit::Disk => "the folder looked at while the command runs",
-    }
-}
-
-/// The words for a limit that ended a command.
-pub fn exceeded(plan: &Plan, limit: Limit) -> String {
-    let limits = &plan.limits;
-    match limit {
-        Limit::Wall => format!("the command was ended: it took longer than {}", LimitValue::Time(limits.wall)),
-        Limit::Memory => format!(
-            "the command was killed: its processes held more than {} of memory",
-            LimitValue::Bytes(limits.memory_bytes)
-        ),
-        Limit::Processes => {
-            format!("the command was killed: it had more than {} processes", LimitValue::Count(limits.processes))
-        }
-        Limit::Output => {
-            format!("the command was killed: it wrote more than {}", LimitValue::Bytes(limits.output_bytes))
-        }
-        other => format!("the command was killed: its limit of {other} was reached"),
     }
 }

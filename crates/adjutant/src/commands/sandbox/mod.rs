@@ -131,16 +131,16 @@ fn open_log(path: &Path) -> Result<File> {
 }
 
 fn code(exit: Exit, plan: &Plan) -> ExitCode {
-    let (code, why) = match exit {
-        Exit::Code(code) => (u8::try_from(code).unwrap_or(u8::MAX), None),
-        Exit::Signal(signal) => (u8::try_from(128 + signal).unwrap_or(u8::MAX), None),
-        Exit::TimedOut => (TOO_LONG, Some(limits::exceeded(plan, Limit::Wall))),
-        Exit::OutputLimit => (KILLED, Some(limits::exceeded(plan, Limit::Output))),
-        Exit::MemoryLimit => (KILLED, Some(limits::exceeded(plan, Limit::Memory))),
-        Exit::ProcessLimit => (KILLED, Some(limits::exceeded(plan, Limit::Processes))),
+    let code = match exit {
+        Exit::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
+        Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Exit::TimedOut => TOO_LONG,
+        Exit::OutputLimit | Exit::MemoryLimit | Exit::ProcessLimit | Exit::CpuLimit | Exit::DiskLimit => KILLED,
     };
-    if let Some(why) = why {
-        say(&format!("error: {why}\nHint: `adjutant sandbox explain` says who set it; --limit sets another\n"));
+    if let Some(why) = exit.reached(&plan.limits) {
+        say(&format!(
+            "error: the command was ended: {why}\nHint: `adjutant sandbox explain` says who set it; --limit sets another\n"
+        ));
     }
     ExitCode::from(code)
 }
