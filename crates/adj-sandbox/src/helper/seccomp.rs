@@ -23,8 +23,10 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 const NEWEST: u32 = 466;
 
 /// Calls whose arguments lie in memory, where a filter cannot look, and machinery that goes around filters.
-const NOT_THERE: [i64; 11] = [
+const NOT_THERE: [i64; 12] = [
     SYS_clone3,
+    // Memory that no process maps is nobody's to the watcher; programs then take `/dev/shm` or `/tmp`, which have a size.
+    SYS_memfd_create,
     // Its file mode lies in memory; `openat` is the older way.
     SYS_openat2,
     SYS_io_uring_setup,

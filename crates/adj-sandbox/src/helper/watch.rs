@@ -21,6 +21,7 @@ use crate::wire::{InsideReport, try_report, words, write_report};
 
 /// How often the tree is looked at while something runs.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
+const WATCH_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// Looking takes at most one part in so many of a processor, however large the tree is.
 const SHARE: u32 = 20;
 
@@ -93,7 +94,7 @@ pub(super) fn attend(
         }
         let began = Instant::now();
         let excess = watch.look();
-        next_look = began + WATCH_EVERY.max(began.elapsed() * SHARE);
+        next_look = began + (began.elapsed() * SHARE).clamp(WATCH_EVERY, WATCH_AT_LEAST_EVERY);
         let used = watch.used();
         if !is_session {
             let exit = match excess {

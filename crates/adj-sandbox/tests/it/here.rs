@@ -28,12 +28,12 @@ pub fn dispatch_caller() {
         Ok(Exit::Code(code)) => code,
         Ok(Exit::Signal(signal)) => 128 + signal,
         Ok(other) => {
-            eprintln!("{other:?}");
+            let _ = writeln!(std::io::stderr(), "{other:?}");
             99
         }
         Err(RunError::CannotStart { source, .. }) => 120 + source.raw_os_error().unwrap_or(0),
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(std::io::stderr(), "{error}");
             125
         }
     };
@@ -236,12 +236,15 @@ fn at_a_terminal(plan: &Plan, script: &str, types: &[(&str, &str)]) -> (Option<i
     (status.code(), text(&shown).replace('\r', ""))
 }
 
+/// A script, what is typed after which words, the exit code, and what is shown.
+type Case = (&'static str, &'static [(&'static str, &'static str)], i32, &'static str);
+
 #[tokio::test]
 async fn the_terminal_is_the_commands() {
     let stage = Stage::new();
     for mode in MODES {
         let plan = plan_of(&stage, mode);
-        let cases: [(&str, &[(&str, &str)], i32, &str); 4] = [
+        let cases: [Case; 4] = [
             ("read -p 'name? ' name; echo hello $name", &[("name? ", "Ada\n")], 0, "hello Ada"),
             (
                 "trap 'echo caught; exit 3' INT; echo begun; while :; do sleep 0.05; done",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use adj_sandbox::{CallError, Failure, Finding, Launcher, Mode, OpenError, Plan, Supervisor, find, stop};
+use adj_sandbox::{CallError, Failure, Finding, Launcher, Mode, OpenError, Plan, Reached, Supervisor, find, stop};
 
 use crate::stage::{Stage, eventually, own_program, processes_with, text};
 
@@ -356,4 +356,71 @@ async fn many_callers_open_one_supervisor() {
     for (index, supervisor) in [a, b, c, d].iter().enumerate() {
         assert_eq!(call(supervisor, &format!("e{index}"), "echo x").await.expect("a reply"), "x");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_reaches_a_limit_says_so_and_its_session_goes_on() {
+    let mut session = Session::new();
+    session.plan.limits.cpu = Duration::from_millis(600);
+    session.plan.limits.disk_bytes = 8 << 20;
+    let (cpu, disk) = (Reached::Cpu(Duration::from_millis(600)), Reached::DiskBytes(8 << 20));
+    let supervisor = session.open().await;
+    let burn = "shell for i in 1 2 3; do (setsid bash -c 'while :; do :; done' &); done; sleep 100";
+    let fill = "shell for i in $(seq 100); do head -c 1000000 /dev/zero > $i; done; sleep 100";
+    for (effect, request, reached) in [("burn", burn, cpu), ("fill", fill, disk)] {
+        let error = call(&supervisor, effect, request).await.expect_err("too much");
+        let CallError::Failed { source, .. } = error else { panic!("{effect}: {error:?}") };
+        assert_eq!(source, Failure::LimitReached(reached), "{effect}");
+        assert_eq!(session.find(effect), Finding::Failed(source), "{effect}: it is on record");
+        let after = call(&supervisor, &format!("{effect}-after"), "shell echo fine").await.expect("a reply");
+        assert!(after.starts_with("fine\n"), "{effect}: {after}");
+    }
+    // Whoever cleans up is not ended for what was there before.
+    let after = call(&supervisor, "clean", "shell rm [0-9]*; sleep 1; echo clean").await.expect("a reply");
+    assert!(after.starts_with("clean\n"), "{after}");
+    supervisor.stop().await.expect("it ends");
+}
+
+#[tokio::test]
+async fn each_call_has_its_own_processor_time() {
+    let mut session = Session::new();
+    session.plan.limits.cpu = Duration::from_secs(3);
+    let supervisor = session.open().await;
+    // Together they use more than one may.
+    for number in 0..8 {
+        let request = "shell timeout 0.7 bash -c 'while :; do :; done'; echo over";
+        let reply = call(&supervisor, &format!("e{number}"), request).await.expect("a reply");
+        assert!(reply.starts_with("over\n"), "{number}: {reply}");
+    }
+    // What goes on between calls is watched, but is no later call's.
+    call(&supervisor, "background", "shell (setsid bash -c 'while :; do :; done' &>/dev/null &)")
+        .await
+        .expect("a reply");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let reply = call(&supervisor, "later", "shell sleep 0.2; echo fine").await.expect("a reply");
+    assert!(reply.starts_with("fine\n"), "{reply}");
+}
+
+#[tokio::test]
+async fn what_runs_between_calls_is_limited_too() {
+    let mut session = Session::new();
+    session.plan.limits.cpu = Duration::from_millis(500);
+    session.plan.limits.memory_bytes = 100 << 20;
+    let supervisor = session.open().await;
+    let mark = format!("{}", 77_000_000 + u64::from(std::process::id()));
+    for (name, harm) in [
+        ("time", format!("sleep {mark} & exec -a burn{mark} bash -c 'sleep 1.5; while :; do :; done'")),
+        ("memory", format!("exec -a hog{mark} perl -e 'sleep 2; $x = \"x\" x 150e6; sleep 1000'")),
+    ] {
+        let script = format!("shell (setsid bash -c {} &>/dev/null &)", shell_word(&harm));
+        call(&supervisor, name, &script).await.expect("a reply");
+        assert!(eventually(|| !processes_with(&mark).is_empty()).await, "{name}");
+        assert!(eventually(|| processes_with(&mark).is_empty()).await, "{name}: {:?}", processes_with(&mark));
+    }
+    let reply = call(&supervisor, "after", "shell echo fine").await.expect("a reply");
+    assert!(reply.starts_with("fine\n"), "{reply}");
+}
+
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }

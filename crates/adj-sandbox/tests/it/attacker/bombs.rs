@@ -25,6 +25,9 @@ pub(super) fn attack(name: &str, argument: &str, _: &str) -> bool {
         }
         "unmapped-file" => broken_if(memory_files(amount() << 20)),
         "segments" => broken_if(segments(amount())),
+        "messages" => broken_if(messages(amount() << 20)),
+        "given-back" => broken_if(given_back(amount())),
+        "deleted-files" => broken_if(deleted_files(amount())),
         "descriptors-bomb" => {
             let all: Vec<_> = (0..amount()).map_while(|_| std::fs::File::open("/dev/null").ok()).collect();
             broken_if(all.len() == amount());
@@ -103,6 +106,77 @@ fn segments(count: usize) -> bool {
         }
     }
     all.len() == count
+}
+
+/// Messages that nobody takes.
+fn messages(bytes: usize) -> bool {
+    const LENGTH: usize = 8192;
+    #[repr(C)]
+    struct Message {
+        kind: libc::c_long,
+        text: [u8; LENGTH],
+    }
+    let message = Message { kind: 1, text: [1; LENGTH] };
+    let (mut sent, mut queues) = (0, Vec::new());
+    // SAFETY: a message is a number above zero and as many bytes as are said.
+    unsafe {
+        while sent < bytes {
+            let queue = libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600);
+            if queue < 0 {
+                break;
+            }
+            queues.push(queue);
+            while libc::msgsnd(queue, (&raw const message).cast(), LENGTH, libc::IPC_NOWAIT) == 0 {
+                sent += LENGTH;
+            }
+        }
+        // There are thousands of them, so it takes a watcher some time.
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        for queue in queues {
+            libc::msgctl(queue, libc::IPC_RMID, std::ptr::null_mut());
+        }
+    }
+    sent >= bytes
+}
+
+/// Shared mappings of 16 MiB, filled, and given back but for a page each, which keeps the whole.
+fn given_back(count: usize) -> bool {
+    const BYTES: usize = 16 << 20;
+    const PAGE: usize = 64 << 10;
+    let mut is_all = true;
+    for _ in 0..count {
+        // SAFETY: a fresh mapping of exactly the bytes that are then written; the part that goes is used by nobody.
+        unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+            let place = libc::mmap(std::ptr::null_mut(), BYTES, protection, kind, -1, 0);
+            is_all &= place != libc::MAP_FAILED;
+            if is_all {
+                std::ptr::write_bytes(place.cast::<u8>(), 1, BYTES);
+                libc::munmap(place.byte_add(PAGE), BYTES - PAGE);
+            }
+        }
+    }
+    linger();
+    is_all
+}
+
+/// Files of a megabyte whose names are gone while they are open.
+fn deleted_files(count: usize) -> bool {
+    let piece = vec![1u8; 1 << 20];
+    let mut files = Vec::new();
+    for number in 0..count {
+        let name = format!("deleted{number}");
+        let Ok(mut file) = std::fs::File::create(&name) else { return false };
+        let is_written = file.write_all(&piece).is_ok();
+        let _ = std::fs::remove_file(&name);
+        if !is_written {
+            return false;
+        }
+        files.push(file);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    files.len() == count
 }
 
 /// So many children at once, which all end with this process at the latest.
