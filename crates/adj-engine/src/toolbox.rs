@@ -198,9 +198,7 @@ impl Toolbox {
                 let workspaces = engine.workspaces().await?;
                 let repository = workspaces.repository(Path::new(repository)).await?;
                 let workspace = workspaces.prepare(&repository, &commit.parse()?, &name.parse()?).await?;
-                plan.workspace = workspace.mount();
-                plan.binds.extend(workspace.object_binds());
-                plan.cwd = workspace.inside().to_owned();
+                workspace.place_in(&mut plan);
             }
         }
         let parent = self.dir.parent().expect("a session's folder lies below the state folder");

@@ -43,9 +43,7 @@ pub(crate) async fn run(
         SandboxMode::DangerFullAccess => SandboxMode::DangerFullAccess,
     };
     let mut plan = work_plan(mode, engine.home());
-    plan.workspace = workspace.mount();
-    plan.binds.extend(workspace.object_binds());
-    plan.cwd = workspace.inside().to_owned();
+    workspace.place_in(&mut plan);
     let timeout = Duration::from_secs(spec.gate.as_ref().map_or(600, |gate| gate.timeout_seconds));
     plan.limits.wall = timeout;
     let mut command = Command::new(["/bin/bash", "-c", &gate.command]);

@@ -45,9 +45,7 @@ async fn measure() {
         Authorship { author: Person::new("a", "a"), committer: Person::new("a", "a"), time_seconds: 1_700_000_000 };
     let workspace = workspaces.existing(&name(1)).expect("there");
     let mut plan = adj_sandbox::Plan::new(adj_sandbox::Mode::WorkspaceWrite);
-    plan.workspace = workspace.mount();
-    plan.cwd = workspace.inside().to_owned();
-    plan.binds = workspace.object_binds();
+    workspace.place_in(&mut plan);
     let launcher = Launcher::current_exe().expect("this binary");
     for script in
         ["git status --short | wc -l", "for n in d1/e*/*; do echo more >> $n; done", "git status --short | wc -l"]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adj_sandbox::{Bind, Launcher, Mode, Mount};
+use adj_sandbox::{Bind, GUARDED, Launcher, Mode, Mount, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, At, FileError, Scratch};
@@ -153,6 +153,16 @@ impl Workspace {
             },
             Layout::Copy | Layout::Unconfined => Mount::Direct { host: self.folder.join("tree"), inside },
         }
+    }
+
+    /// Puts it into a plan: the tree, the history, and the right to change all of it. Its `.git` is the agent's own, which no program outside
+    /// ever opens; nor does anybody work in the copy, so what editors and shells would run there is as free as in a layer.
+    pub fn place_in(&self, plan: &mut Plan) {
+        plan.workspace = self.mount();
+        plan.binds.extend(self.object_binds());
+        plan.cwd = self.inside().to_owned();
+        plan.own_git = true;
+        plan.unprotect = GUARDED.map(str::to_owned).into();
     }
 
     /// Folders that must be visible, read-only and at the same path, for git inside to find the history.

@@ -41,6 +41,24 @@ async fn every_layout_shows_the_same_tree() {
 }
 
 #[tokio::test]
+async fn an_agent_commits_in_every_layout_and_the_user_sees_nothing_of_it() {
+    for layout in [Layout::Overlay, Layout::Copy, Layout::Unconfined] {
+        let world = World::with_layout(layout).await;
+        let workspace = world.prepare("one").await;
+        let before = tree(&world.repo);
+        let script = "mkdir .vscode; echo {} > .vscode/settings.json; echo new > new; git add -A; git commit -qm mine; \
+                      git branch other; git checkout -q other; echo more >> new; git stash -q; git stash pop -q; \
+                      git log --format=%s | head -1; git status --porcelain; git config user.name";
+        // The hooks that it makes are its own, too.
+        let hook = "mkdir -p .git/hooks; printf '#!/bin/sh\necho hooked\n' > .git/hooks/pre-commit; chmod +x .git/hooks/pre-commit; git commit -qam two";
+        assert!(agent(&workspace, script).await.starts_with("mine\n M new"), "{layout:?}");
+        let committed = agent(&workspace, &format!("{hook} 2>&1; git log --oneline | wc -l")).await;
+        assert_eq!(committed, "hooked\n3", "{layout:?}");
+        assert!(tree(&world.repo) == before, "{layout:?}");
+    }
+}
+
+#[tokio::test]
 async fn asking_twice_gives_the_same_workspace_and_another_base_is_refused() {
     let world = World::new().await;
     let repository = world.repository().await;

@@ -145,9 +145,7 @@ pub fn git_in(home: &Path, folder: &Path, arguments: &[&str]) -> String {
 
 pub fn plan(workspace: &Workspace) -> Plan {
     let mut plan = Plan::new(Mode::WorkspaceWrite);
-    plan.workspace = workspace.mount();
-    plan.cwd = workspace.inside().to_owned();
-    plan.binds = workspace.object_binds();
+    workspace.place_in(&mut plan);
     plan
 }
 
