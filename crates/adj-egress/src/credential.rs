@@ -105,19 +105,33 @@ pub(crate) fn fill_head(
             if head.headers.all(&header.name).count() > 1 {
                 return misplaced(&place, "the header is there twice");
             }
-            let value = match &credential.place {
-                Place::Header(name) if is_plain && header.name.eq_ignore_ascii_case(name) => {
-                    at_the_end(&header.value, credential)
+            let Some(value) = filled(header, basic.as_deref().filter(|_| !is_plain), credential) else {
+                // A secret may have several places, each with a credential of its own.
+                let fits =
+                    |other: &&Credential| filled(header, basic.as_deref().filter(|_| !is_plain), other).is_some();
+                if same_placeholder(credentials, credential).any(|other| fits(&other)) {
+                    continue;
                 }
-                Place::BasicPassword if !is_plain => basic.and_then(|pair| as_password(&pair, credential)),
-                _ => None,
+                return misplaced(&place, "its place is another one");
             };
-            let Some(value) = value else { return misplaced(&place, "its place is another one") };
             head.headers.0[index].value = value;
             used.push(credential.name.clone());
         }
     }
     Ok(used)
+}
+
+/// The header's value with the secret in its place, where the place is this one. `pair` is what a `Basic` header holds.
+fn filled(header: &Header, pair: Option<&[u8]>, credential: &Credential) -> Option<Vec<u8>> {
+    match (&credential.place, pair) {
+        (Place::Header(name), None) if header.name.eq_ignore_ascii_case(name) => at_the_end(&header.value, credential),
+        (Place::BasicPassword, Some(pair)) => as_password(pair, credential),
+        _ => None,
+    }
+}
+
+fn same_placeholder<'a>(all: &'a [Credential], one: &'a Credential) -> impl Iterator<Item = &'a Credential> {
+    all.iter().filter(move |other| other.placeholder == one.placeholder && other.name == one.name)
 }
 
 /// Replaces placeholders in a whole body.
@@ -129,6 +143,14 @@ pub(crate) fn fill_body(
 ) -> Result<(Zeroizing<Vec<u8>>, Vec<String>), Misplaced> {
     let mut found: Vec<(usize, &Credential)> = Vec::new();
     for credential in credentials.iter().filter(|credential| !credential.placeholder.is_empty()) {
+        // Only one credential of a secret speaks for a body, the one whose place it is if there is one.
+        let is_elsewhere = credential.place != Place::Body;
+        if is_elsewhere && same_placeholder(credentials, credential).any(|other| other.place == Place::Body) {
+            continue;
+        }
+        if found.iter().any(|(_, other)| other.name == credential.name && other.placeholder == credential.placeholder) {
+            continue;
+        }
         found.extend(memmem::find_iter(body, &credential.placeholder).map(|at| (at, credential)));
     }
     found.sort_by_key(|(at, _)| *at);
@@ -318,6 +340,41 @@ mod tests {
                 }
                 (found, _) => panic!("{text}: {found:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_secret_with_two_places_goes_into_either() {
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        let filled = format!("Basic {}", BASE64_STANDARD.encode("u:s3cr\"et&/"));
+        let in_basic = basic(&format!("u:{PLACEHOLDER}"));
+        let both = [Place::Header("authorization".to_owned()), Place::BasicPassword, Place::Body];
+        let cases = [
+            ("Authorization: Bearer PH".to_owned(), Ok("Bearer s3cr\"et&/".to_owned())),
+            (format!("Authorization: {in_basic}"), Ok(filled)),
+            (format!("Authorization: {}", basic(&format!("{PLACEHOLDER}:x"))), Err("another one")),
+            ("X-Other: PH".to_owned(), Err("another one")),
+        ];
+        for turned in 0..3 {
+            let mut places = both.clone();
+            places.rotate_left(turned);
+            let all = places.map(|place| credential(place, "a.test:443"));
+            for (text, expected) in &cases {
+                let mut head = head(&format!("GET / HTTP/1.1\r\n{text}"));
+                match (fill_head(&all, GOAL, &mut head), expected) {
+                    (Ok(used), Ok(value)) => {
+                        assert_eq!(used, ["TOKEN"], "{text}");
+                        assert_eq!(head.headers.only("authorization"), Ok(Some(value.as_bytes())), "{text}");
+                    }
+                    (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}: {text}"),
+                    (found, _) => panic!("{text}: {found:?}"),
+                }
+            }
+            let form = head("GET / HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded");
+            let body = format!("t={PLACEHOLDER}&u={PLACEHOLDER}");
+            let (filled, used) = fill_body(&all, GOAL, &form, body.as_bytes()).expect("it is filled");
+            assert_eq!(String::from_utf8_lossy(&filled), "t=s3cr%22et%26%2F&u=s3cr%22et%26%2F");
+            assert_eq!(used, ["TOKEN"]);
         }
     }
 
