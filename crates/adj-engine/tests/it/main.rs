@@ -6,11 +6,14 @@ mod door;
 mod faults;
 mod grants;
 mod recovery;
+mod secrets;
 mod sessions;
+mod tls;
 mod world;
 
-/// This binary is also the sandbox helper that its own tests start.
+/// This binary is also the sandbox helper that its own tests start, and what they run inside as a client.
 #[ctor::ctor(unsafe)]
 fn helper() {
     adj_sandbox::dispatch_helper(adj_tools::worker);
+    tls::dispatch_client();
 }

@@ -180,6 +180,31 @@ impl World {
         eventually(gone).await;
     }
 
+    /// The session's supervisors and everything below them.
+    pub fn processes(&self) -> Vec<i32> {
+        let dir = self.supervisor().canonicalize().unwrap();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let mut all: Vec<(i32, i32)> = Vec::new();
+        let mut found = Vec::new();
+        for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+            // One that ends while we look is no longer there.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+            all.extend(parent.map(|parent| (parent, pid)));
+            if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir) {
+                found.push(pid);
+            }
+        }
+        let mut index = 0;
+        while let Some(parent) = found.get(index).copied() {
+            let children = all.iter().filter(|(of, _)| *of == parent).map(|(_, pid)| *pid);
+            let children: Vec<i32> = children.filter(|pid| !found.contains(pid)).collect();
+            found.extend(children);
+            index += 1;
+        }
+        found
+    }
+
     /// The plan of the session's sandbox.
     pub fn plan(&self) -> Plan {
         let (host, inside) = (self.work_dir(), self.work_dir());
