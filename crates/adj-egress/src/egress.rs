@@ -52,6 +52,11 @@ impl Egress {
         Ok(Self { stop, accepting })
     }
 
+    /// Looks whether certificates are ones that [`Settings::extra_roots`] may hold.
+    pub fn check_roots(extra: &str) -> Result<(), StartEgressError> {
+        roots(extra).map(|_| ())
+    }
+
     /// Ends all connections and waits until they have ended.
     pub async fn stop(self) {
         drop(self.stop);

@@ -14,7 +14,7 @@ use adj_domain::{
     event::{BodyError, EventBody},
     session::IllegalEvent,
 };
-use adj_egress::{Resolve, SystemResolver};
+use adj_egress::{Egress, Resolve, StartEgressError, SystemResolver};
 use adj_gateway::ModelCaller;
 use adj_harness::{EnvironmentFacts, assemble};
 use adj_policy::Policy;
@@ -89,6 +89,13 @@ pub struct Upstream {
     pub resolver: Arc<dyn Resolve>,
     /// Certificates in PEM that are trusted beside the public ones, outside and inside: a company's own authority.
     pub extra_roots: String,
+}
+
+impl Upstream {
+    /// Looks whether a text is what [`extra_roots`](Self::extra_roots) may be; with another one no door would open.
+    pub fn check_roots(pem: &str) -> Result<(), StartEgressError> {
+        Egress::check_roots(pem)
+    }
 }
 
 impl Default for Upstream {

@@ -14,6 +14,8 @@ pub struct UserSettings {
     pub model: Option<ModelRef>,
     /// The playbook of scripted models.
     pub playbook: Option<PathBuf>,
+    /// A file of certificates in PEM that the door to the network trusts beside the public ones: a company's own authority.
+    pub extra_roots: Option<PathBuf>,
     /// Where a new vault's key goes: `auto`, `file` or `keyring`.
     #[serde(default)]
     pub vault_key: VaultKey,

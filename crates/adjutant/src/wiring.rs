@@ -6,7 +6,7 @@ use crate::{
     settings::{UserSettings, VaultKey},
 };
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
-use adj_engine::{Engine, Parts};
+use adj_engine::{Engine, Parts, Upstream};
 use adj_gateway::{Gateway, RetryPolicy};
 use adj_policy::{Policy, Sources};
 use adj_providers::{Playbook, Scripted, Settings};
@@ -148,7 +148,7 @@ pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<En
         SandboxMode::DangerFullAccess => Layout::Unconfined,
         SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite => Layout::Overlay,
     };
-    Ok(Engine::new(Parts {
+    let parts = Parts {
         store,
         models: Arc::new(gateway),
         launcher: Launcher::current_exe()?,
@@ -158,7 +158,20 @@ pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<En
         vault: tokio::sync::Mutex::new(vault(state)?),
         home: home_dir(),
         node: NodeId::from_random(random),
-    }))
+    };
+    Ok(Engine::with_upstream(parts, Upstream { extra_roots: extra_roots()?, ..Upstream::default() }))
+}
+
+/// The certificates that are trusted beside the public ones.
+fn extra_roots() -> Result<String> {
+    let Some(path) = UserSettings::load()?.extra_roots else { return Ok(String::new()) };
+    let unusable = |error: anyhow::Error| Failure { code: Code::Usage, error, hint: None };
+    let what = || format!("cannot use extra_roots of the settings file, {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(what).map_err(unusable)?;
+    match Upstream::check_roots(&text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(unusable(anyhow::Error::new(error).context(what()))),
+    }
 }
 
 /// What the administrator and the organisation allow.

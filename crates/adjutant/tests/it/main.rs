@@ -5,6 +5,7 @@
 mod support;
 
 mod approvals;
+mod canary;
 mod exec;
 mod golden;
 mod interrupts;

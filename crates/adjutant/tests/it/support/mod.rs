@@ -4,6 +4,6 @@ mod helpers;
 pub mod normal;
 mod world;
 
-pub use helpers::{commands_of, kill, kill_helpers, wait_for, wait_until_no_helper};
+pub use helpers::{commands_of, helpers_of, kill, kill_helpers, wait_for, wait_until_no_helper};
 pub use normal::Normal;
 pub use world::{Done, World, files_of};
