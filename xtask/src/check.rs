@@ -3,6 +3,7 @@
 //! Each step runs, whatever the others found, so that one run names everything there is to mend.
 
 mod arrows;
+mod claims;
 mod commands;
 mod deny;
 mod golden;
@@ -42,6 +43,7 @@ enum Step {
     Headers,
     Arrows,
     Text,
+    Claims,
     Clippy,
     Tests,
     Golden,
@@ -90,6 +92,7 @@ impl Step {
             Self::Headers => "every room says what it is for and what it must not know",
             Self::Arrows => "rooms depend on each other as ARCHITECTURE.md says",
             Self::Text => "no leftovers in any file; how long the files are",
+            Self::Claims => "the tests that the documents name are there, and each claim of docs/security.md names one",
             Self::Clippy => "no warnings, tests and examples included",
             Self::Tests => "every test passes",
             Self::Golden => "golden files are fresh, and each is used by a test",
@@ -116,6 +119,7 @@ impl Step {
             Self::Headers => headers::check(repository),
             Self::Arrows => arrows::check(repository),
             Self::Text => text::check(repository),
+            Self::Claims => claims::check(repository),
             Self::Clippy => {
                 let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
                 Ok(said(cargo().args(arguments).succeeds()?, "clippy has remarks, see above"))
