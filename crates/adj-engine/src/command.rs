@@ -5,8 +5,8 @@
 use crate::{
     confinement::{self, ConfinementError},
     door::{self, Door, News, protocol},
-    engine::Upstream,
-    guard::{Guard, GuardError},
+    engine::{Engine, Upstream},
+    guard::{Guard, GuardError, layered},
     secrets,
     toolbox::write_in_place,
 };
@@ -21,6 +21,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -92,6 +93,27 @@ impl ConfinedCommand {
         door.open(None, &self.guard);
         let door = CommandDoor { door, credentials: secrets.credentials, authority, trust: self.trust };
         Ok((self.plan, door))
+    }
+}
+
+impl Engine {
+    /// The plan for a check of what agents have made, without its workspace: what they may, but no network and no secrets. A check
+    /// may write into its throw-away tree also where they may not.
+    pub fn check_plan(
+        &self,
+        repository: &Path,
+        sandbox: SandboxMode,
+        confinement: &Confinement,
+        timeout: Duration,
+    ) -> Result<Plan, CommandError> {
+        let mut confinement = Confinement { network: None, secrets: Some(Vec::new()), ..confinement.clone() };
+        confinement.limits.insert(Limit::Wall.to_string(), LimitValue::Time(timeout).to_string());
+        let policy = layered(self.0.parts.policy.clone(), &[repository.to_owned()], confinement.profile.as_deref())?;
+        let mut guard = Guard::of_command(policy, sandbox, ApprovalPolicy::Never, confinement)?;
+        if guard.mode == SandboxMode::ReadOnly {
+            guard.mode = SandboxMode::WorkspaceWrite;
+        }
+        Ok(confinement::plan(&guard, self.home(), Path::new(""))?)
     }
 }
 

@@ -34,6 +34,18 @@ fn place(ruling: &Ruling) -> String {
     }
 }
 
+/// The machine's policy, narrowed by what lies in the folders and by a profile.
+pub(crate) fn layered(machine: Policy, folders: &[PathBuf], profile: Option<&str>) -> Result<Policy, GuardError> {
+    let mut policy = machine;
+    for folder in folders {
+        policy = policy.with_repository(folder)?;
+    }
+    if profile.is_some() {
+        policy = policy.profile(profile)?.1;
+    }
+    Ok(policy)
+}
+
 /// Judges for one session, while one process works on it.
 pub(crate) struct Guard {
     pub(crate) policy: Policy,
@@ -63,18 +75,9 @@ impl Guard {
             WorkspaceSpec::Private { repository, .. } => (repository.clone(), vec![root.to_owned()]),
         };
         let profile = spec.confinement.profile.clone();
-        let policy = tokio::task::spawn_blocking(move || -> Result<Policy, GuardError> {
-            let mut policy = machine;
-            for folder in folders {
-                policy = policy.with_repository(&folder)?;
-            }
-            if let Some(name) = profile {
-                policy = policy.profile(Some(&name))?.1;
-            }
-            Ok(policy)
-        })
-        .await
-        .expect("reading policy files does not panic")?;
+        let policy = tokio::task::spawn_blocking(move || layered(machine, &folders, profile.as_deref()))
+            .await
+            .expect("reading policy files does not panic")?;
         for ruling in [policy.mode(spec.sandbox), policy.approval(spec.approval).1] {
             if ruling.verdict == Verdict::Deny {
                 return Err(GuardError::Forbidden { ruling: Box::new(ruling) });

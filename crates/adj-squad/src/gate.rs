@@ -1,11 +1,11 @@
 //! Running a check on exactly one tree, and writing down what it said.
 
 use crate::runner::SquadError;
-use adj_domain::{EventId, GateSubject, Receipt, Run, SandboxMode};
-use adj_engine::{Engine, work_plan};
+use adj_domain::{EventId, GateSubject, Receipt, Run};
+use adj_engine::Engine;
 use adj_sandbox::{Command, Exit};
 use adj_workspace::{Authorship, CommitId, Person, Repository};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// What a gate is asked.
 pub(crate) struct GateRequest {
@@ -37,18 +37,12 @@ pub(crate) async fn run(
         workspaces.remove(&name, &nobody).await?;
     }
     let workspace = workspaces.prepare_check(repository, &gate.commit, &name).await?;
-    // A check may write into its throw-away tree also where the agents may not.
-    let mode = match spec.sandbox {
-        SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite => SandboxMode::WorkspaceWrite,
-        SandboxMode::DangerFullAccess => SandboxMode::DangerFullAccess,
-    };
-    let mut plan = work_plan(mode, engine.home());
-    workspace.place_in(&mut plan);
     let timeout = Duration::from_secs(spec.gate.as_ref().map_or(600, |gate| gate.timeout_seconds));
-    plan.limits.wall = timeout;
+    let mut plan = engine.check_plan(Path::new(&spec.repository), spec.sandbox, &spec.confinement, timeout)?;
+    workspace.place_in(&mut plan);
     let mut command = Command::new(["/bin/bash", "-c", &gate.command]);
     command.merge_stderr = true;
-    command.timeout = timeout;
+    command.timeout = plan.limits.wall;
     command.keep_output_bytes = KEEP_BYTES;
     let finished = engine.launcher().run(&plan, &command).await;
     let removed = workspaces.remove(&name, &nobody).await;

@@ -55,6 +55,8 @@ pub enum SquadError {
     Clear(#[from] adj_workspace::FileError),
     #[error("cannot remove a workspace")]
     Remove(#[from] adj_workspace::RemoveError),
+    #[error("cannot plan a check")]
+    CheckPlan(#[from] adj_engine::CommandError),
     #[error("cannot run a check")]
     Gate(#[from] adj_sandbox::RunError),
     #[error("a stored name is not one")]

@@ -60,3 +60,17 @@ fn a_run_is_no_more_than_policy_permits_and_asks_nobody_unless_told_to() {
     assert_untouched(&repository);
     world.verify();
 }
+
+#[test]
+fn a_check_sees_no_more_than_the_agents_do() {
+    let world = World::playing(&squad(A, &does("a", "echo good > a.txt")));
+    let repository = git_repository(&[("seed.txt", "seed\n"), ("keys/prod.pem", "secret\n")]);
+    world.settings("policy.toml", "[filesystem]\nhidden = [\"keys/**\"]\n[limits]\nwall = \"30s\"\n");
+    let run = |gate: &str| world.run(repository.path(), &["run", "Do it", "--gate", gate, "--attempts", "1"]);
+    let refused = run("cat keys/prod.pem").exits(1);
+    assert!(refused.out.contains("Permission denied"), "{refused}");
+    assert_untouched(&repository);
+    // A longer time than policy's is no longer time.
+    let done = world.run(repository.path(), &["run", "Do it", "--gate", "test -e a.txt", "--gate-timeout", "3600"]);
+    done.exits(0);
+}
