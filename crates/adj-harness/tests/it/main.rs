@@ -1,5 +1,6 @@
 //! The loop, as a table and as properties.
 
+mod allowances;
 mod compaction;
 mod loops;
 mod prefix;

@@ -17,6 +17,8 @@ pub struct World {
     pub effects: Vec<Effect>,
     /// Stands for the workspace's tree and the policy.
     pub surroundings: u32,
+    /// What policy says of calls that ask: an allowance is a grant's.
+    pub verdict: Verdict,
     messages: u32,
 }
 
@@ -58,6 +60,7 @@ impl World {
             pending: Vec::new(),
             effects: Vec::new(),
             surroundings: 0,
+            verdict: Verdict::Ask,
             messages: 0,
         }
     }
@@ -77,8 +80,12 @@ impl World {
     pub fn give(&mut self, input: Input) {
         let before = self.session.take().unwrap();
         let spec = before.spec.clone();
+        let verdict = self.verdict;
         let judge = |call: &ToolRequest| match call.input["ask"] == true {
-            true => Ruling::new(Verdict::Ask, "call", "the test asks"),
+            true => {
+                let layer = if verdict == Verdict::Allow { "grant" } else { "call" };
+                Ruling::new(verdict, layer, "the test says so")
+            }
             false => by_sandbox(&spec, call),
         };
         let decision = decide(before.clone(), &self.pending, &judge, input);
@@ -145,8 +152,20 @@ impl World {
     pub fn bind(&mut self) {
         let place = self.effects.iter().position(|effect| matches!(effect, Effect::Bind { .. })).expect("a call binds");
         let Effect::Bind { call } = self.effects.remove(place) else { unreachable!() };
-        let binding = BlobHash::of(format!("{call} {}", self.surroundings).as_bytes());
+        let binding = self.binding(&call);
         self.give(Input::Bound { call, binding, expires_at: Timestamp::from_second(1_000).unwrap() });
+    }
+
+    /// What a call is bound to now.
+    pub fn binding(&self, call: &EventId) -> BlobHash {
+        BlobHash::of(format!("{call} {}", self.surroundings).as_bytes())
+    }
+
+    /// Queues an answer under an id of its own, whoever gave it to whatever.
+    pub fn forge(&mut self, answer: Confirmation) {
+        self.messages += 1;
+        let id = EventId::derive(&["forged", &self.messages.to_string()]);
+        self.pending.push(PendingInput { id, input: Queued::Confirmation(answer) });
     }
 
     /// Queues an answer to the oldest open question, as somebody who sees it would give it.
