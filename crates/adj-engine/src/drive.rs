@@ -7,7 +7,7 @@ use crate::{
     guard::Guard,
     live::{Interrupt, Live},
     order::{Call, Order},
-    toolbox::Toolbox,
+    toolbox::{Earlier, Toolbox},
 };
 use adj_domain::{
     Approval, ApprovalResult, ApprovalSubject, BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure,
@@ -119,7 +119,7 @@ async fn work_claimed(
             }
         }
         while let Some(call) = order.next() {
-            start_call(engine, &toolbox, &guard, call, &mut running);
+            start_call(engine, &toolbox, &guard, &session, call, &mut running);
         }
         if session.is_idle() {
             let pending = engine.store().pending(&log).await?;
@@ -304,20 +304,55 @@ fn start_call(
     engine: &Engine,
     toolbox: &Arc<Toolbox>,
     guard: &Arc<Guard>,
+    session: &Session,
     call: Call,
     running: &mut JoinSet<Result<Done, EngineError>>,
 ) {
     let Call { id, request, started_before } = call;
-    let (engine, toolbox, guard) = (engine.clone(), Arc::clone(toolbox), Arc::clone(guard));
+    let (engine, toolbox, guard, session) = (engine.clone(), Arc::clone(toolbox), Arc::clone(guard), session.clone());
     running.spawn(async move {
+        let earlier = match started_before {
+            true => Earlier::Started { objection: objection(&engine, &guard, &session, &id, &request).await? },
+            false => Earlier::Never,
+        };
         // Without its sandbox nothing may run: that is for people, not for the model.
-        let mut outcome = toolbox.call(&engine.0, &guard, &id, &request, started_before).await?;
+        let mut outcome = toolbox.call(&engine.0, &guard, &id, &request, earlier).await?;
         let full = match outcome.full.take() {
             Some(full) => Some(engine.store().put_blob(full.as_bytes()).await?),
             None => None,
         };
         Ok(Done::Tool { id, outcome, full })
     });
+}
+
+/// Why a call that another process has not come to begin may not begin now: it was allowed then, and the world has gone on.
+async fn objection(
+    engine: &Engine,
+    guard: &Guard,
+    session: &Session,
+    id: &EventId,
+    request: &ToolRequest,
+) -> Result<Option<String>, EngineError> {
+    let mut allowed = None;
+    for event in engine.events(&LogId::from(session.id.clone())).await? {
+        if let SessionEvent::ApprovalRequested { subject: ApprovalSubject::Tool { tool_use_id, binding }, .. } =
+            event.session_event()?
+            && tool_use_id == *id
+        {
+            allowed = Some(binding);
+        }
+    }
+    let ruling = guard.tool(request);
+    Ok(match (ruling.verdict, allowed) {
+        (Verdict::Deny, _) => Some(format!("the call was not run, and is not allowed any more: {}", ruling.rule)),
+        (Verdict::Ask, None) => {
+            Some(format!("the call was not run, and would have to be asked about: {}", ruling.rule))
+        }
+        (_, Some(allowed)) if binding(&engine.0, session, id, &guard.hash).await? != allowed => {
+            Some("the call was not run: the workspace or the policy has changed since somebody allowed it".to_owned())
+        }
+        _ => None,
+    })
 }
 
 async fn call_model(engine: &Engine, session: SessionId, id: EventId, request: ModelRequest) -> Done {

@@ -96,23 +96,28 @@ impl Toolbox {
         }
     }
 
-    /// Makes a call happen once, or finds out what became of it if it was `started_before`, by a process or in a
-    /// sandbox that is dead.
+    /// Makes a call happen once, or finds out what became of it if it was started before, by a process or in a sandbox
+    /// that is dead.
     pub(crate) async fn call(
         &self,
         engine: &Inner,
         guard: &Guard,
         id: &EventId,
         request: &ToolRequest,
-        started_before: bool,
+        earlier: Earlier,
     ) -> Result<ToolOutcome, ToolboxError> {
-        let mut look_first = started_before;
+        let (mut look_first, objection) = match earlier {
+            Earlier::Never => (false, None),
+            Earlier::Started { objection } => (true, objection),
+        };
         let mut attempts = 0;
         loop {
             let effect = if look_first {
-                match self.look(id, request).await? {
-                    Seen::Over(outcome) => return Ok(outcome),
-                    Seen::Open(effect) => effect,
+                match (self.look(id, request).await?, &objection) {
+                    (Seen::Over(outcome), _) => return Ok(outcome),
+                    (Seen::NotBegun, Some(objection)) => return Ok(ToolOutcome::error(objection.clone())),
+                    (Seen::NotBegun, None) => id.to_string(),
+                    (Seen::Open(effect), _) => effect,
                 }
             } else {
                 id.to_string()
@@ -132,8 +137,9 @@ impl Toolbox {
         Ok(match found.await.expect("looking a call up does not panic")? {
             Finding::Done(answer) => Seen::Over(read_answer(&answer)),
             Finding::Failed(failure) => Seen::Over(ended_badly(&failure)),
-            // Attaches to the running call, or starts the one that never began.
-            Finding::Running | Finding::NotStarted => Seen::Open(id.to_string()),
+            Finding::NotStarted => Seen::NotBegun,
+            // Attaches to the running call.
+            Finding::Running => Seen::Open(id.to_string()),
             Finding::Unknown if adj_tools::is_repeatable(&request.name) => Seen::Open(format!("{id}-again")),
             Finding::Unknown => Seen::Over(ToolOutcome::error(NOT_KNOWN)),
         })
@@ -274,9 +280,19 @@ pub(crate) fn write_in_place(path: &Path, text: &str) -> std::io::Result<()> {
     options.open(path)?.write_all(text.as_bytes())
 }
 
+/// What the log says of a call's start.
+pub(crate) enum Earlier {
+    Never,
+    /// It may have begun. If it has not, this is why it may not begin any more.
+    Started {
+        objection: Option<String>,
+    },
+}
+
 /// What became of a call.
 enum Seen {
     Over(ToolOutcome),
+    NotBegun,
     /// To be asked for under this name.
     Open(String),
 }

@@ -388,3 +388,34 @@ async fn a_question_stays_open_when_its_process_dies() {
     assert_eq!(count(&world, &engine, "approval.requested").await, 1);
     engine.close_all().await.unwrap();
 }
+
+/// What was allowed is written down as started, and then the process dies before anything runs.
+#[tokio::test]
+async fn an_allowance_that_nobody_came_to_use_holds_for_what_was_seen_too() {
+    type Change = fn(&mut World);
+    let forbids = |world: &mut World| world.policy("[[rules]]\npattern = [\"echo\"]\ndecision = \"forbidden\"\n");
+    let changes: [(Change, &str); 4] = [
+        (|_| {}, ""),
+        (|world| fs::write(world.work_dir().join("a.txt"), "other\n").unwrap(), "has changed"),
+        (|world| world.policy("[network]\nask = false\n"), "has changed"),
+        (forbids, "not allowed any more"),
+    ];
+    for (change, expected) in changes {
+        let mut world = World::new();
+        let faulty = Faulty::new(&world.memory, Fault::DeadAfter("tool.started"));
+        let engine = world.engine_on(faulty.clone(), "node_1", RULES);
+        begin(&world, &engine).await;
+        let (open, _) = asked(&world, &engine).await;
+        engine.answer(&world.id, &open, answer(ALLOW)).await.unwrap();
+        world.work_until_dead_when(&engine, || faulty.has_happened()).await;
+        drop((engine, faulty));
+        world.next_process();
+        change(&mut world);
+        let engine = world.engine_on(Arc::new(world.memory.clone()), "node_2", RULES);
+        assert_eq!(world.work(&engine).await.unwrap().reason, Some(IdleReason::EndTurn));
+        assert_eq!(world.read("ran.txt"), if expected.is_empty() { "ran\n" } else { "" }, "{expected}");
+        let results = world.results(&engine).await;
+        assert!(results[0].contains(expected), "{results:?}");
+        engine.close_all().await.unwrap();
+    }
+}

@@ -59,6 +59,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
+/// Whose answers count for nothing.
+const NOBODY: &str = "nobody";
+
 /// What people have really said, kept apart from the loop.
 #[derive(Default)]
 struct Ledger {
@@ -80,7 +83,8 @@ impl Ledger {
                     self.allowed.remove(tool_use_id);
                     self.asked.insert(tool_use_id.clone(), binding.clone());
                 }
-                SessionEvent::ToolConfirmed { tool_use_id, result, .. } => {
+                SessionEvent::ToolConfirmed { tool_use_id, result, by, .. } => {
+                    assert_ne!(by, NOBODY, "an answer names what it was given to");
                     let asked = self.asked.remove(tool_use_id).expect("only what is asked about is answered");
                     if *result == ApprovalResult::Allow {
                         self.allowed.insert(tool_use_id.clone(), asked);
@@ -170,7 +174,7 @@ fn play(world: &mut World, ledger: &mut Ledger, step: &Step) {
             let calls = world.session().calls.iter().filter(|call| call.state == ToolState::Waiting);
             if let Some(id) = calls.map(|call| call.id.clone()).next() {
                 let result = ApprovalResult::Allow;
-                let by = "somebody".to_owned();
+                let by = NOBODY.to_owned();
                 world.forge(Confirmation { approval_id: id, binding: None, result, deny_message: None, by });
             }
         }
