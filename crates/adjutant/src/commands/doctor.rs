@@ -2,11 +2,11 @@
 
 use super::print;
 use crate::{
-    failure::{Code, Failure, Result},
+    failure::{Code, Result},
     wiring,
     words::harmless,
 };
-use adj_sandbox::{Capabilities, Launcher, Layer, RunError, SetupError};
+use adj_sandbox::{Launcher, Survey, SurveyRow};
 use serde::Serialize;
 use std::{
     fs::DirBuilder,
@@ -43,13 +43,9 @@ impl Row {
         Self { name, state: State::Good, detail: detail.into(), consequence: None, fix: None }
     }
 
-    fn limited(name: &'static str, detail: impl Into<String>, consequence: &str, fix: &str) -> Self {
-        let (consequence, fix) = (Some(consequence.to_owned()), Some(fix.to_owned()));
-        Self { name, state: State::Limited, detail: detail.into(), consequence, fix }
-    }
-
     fn missing(name: &'static str, detail: impl Into<String>, consequence: &str, fix: &str) -> Self {
-        Self { state: State::Missing, ..Self::limited(name, detail, consequence, fix) }
+        let (consequence, fix) = (Some(consequence.to_owned()), Some(fix.to_owned()));
+        Self { name, state: State::Missing, detail: detail.into(), consequence, fix }
     }
 }
 
@@ -57,7 +53,7 @@ pub async fn doctor(json: bool) -> Result<ExitCode> {
     wiring::forbid_core_dumps()?;
     let state = wiring::state_dir()?;
     DirBuilder::new().recursive(true).mode(0o700).create(&state)?;
-    let sandbox = sandbox_rows(Launcher::current_exe()?.probe(&state).await);
+    let sandbox = sandbox_rows(Launcher::current_exe()?.survey(&state).await);
     let is_confined = sandbox.iter().all(|row| row.state != State::Missing);
     let others = [policy_rows(), vec![vault_row(&state), git_row()]].concat();
     let is_usable = others.iter().all(|row| row.state != State::Missing);
@@ -100,63 +96,30 @@ fn rendered(rows: &[Row], is_confined: bool, is_usable: bool) -> String {
     harmless(&text)
 }
 
-fn sandbox_rows(probed: std::result::Result<Capabilities, RunError>) -> Vec<Row> {
-    let found = match probed {
-        Ok(found) => found,
-        Err(error) => return vec![broken(&error)],
-    };
-    let landlock = format!("ABI {}", found.landlock_abi);
-    let overlay = match found.overlay_missing {
-        None => Row::good("overlay", "private layers over one tree"),
-        Some(why) => Row::limited(
-            "overlay",
-            why,
-            "each agent of a run gets a whole copy of the tree: slower, and more disk",
-            "put ADJUTANT_HOME on a file system that overlayfs takes (ext4, xfs, btrfs), with Linux 5.11 or newer",
-        ),
-    };
-    vec![
-        Row::good("namespaces", "user, mount, pid, network, ipc, uts and cgroup"),
-        Row::good("mounts", "private root, /tmp, /dev and /proc"),
-        Row::good("seccomp", "system calls are filtered; no new privileges"),
-        match found.landlock_lacks.is_empty() {
-            true => Row::good("Landlock", landlock),
-            false => Row::limited(
-                "Landlock",
-                landlock,
-                &format!("it does not see to {}", found.landlock_lacks.join(", ")),
-                "nothing has to be done; a newer kernel brings a second wall there",
-            ),
-        },
-        overlay,
-        Row::good("limits", found.limits),
-    ]
-}
-
-fn broken(error: &RunError) -> Row {
-    let RunError::Setup(SetupError { layer, doing, source }) = error else {
-        let detail = Failure::from(anyhow::anyhow!("{error}")).error.to_string();
-        return Row::missing("sandbox", detail, "no command runs confined", "run it again; if it stays, report it");
-    };
-    let fix = match layer {
-        Layer::Namespaces | Layer::Mounts | Layer::Proc | Layer::Network => {
-            "let users make namespaces: `sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 \
-             kernel.apparmor_restrict_unprivileged_userns=0` (those that exist); in a container, a profile that permits it"
+/// The layers of a sandbox, as they were surveyed.
+fn sandbox_rows(survey: Survey) -> Vec<Row> {
+    let shown = |row: SurveyRow| {
+        let flag = row.flag.map(|flag| format!("; or accept the risk with `{flag}`")).unwrap_or_default();
+        Row {
+            name: row.name,
+            state: match (row.is_available, row.is_needed) {
+                (true, _) if row.lacks.is_empty() => State::Good,
+                (false, true) => State::Missing,
+                _ => State::Limited,
+            },
+            detail: row.detail,
+            consequence: match row.lacks.as_slice() {
+                [] => row.consequence.map(str::to_owned),
+                lacks => Some(format!("it does not see to {}", lacks.join(", nor to "))),
+            },
+            fix: match row.fix {
+                None if row.lacks.is_empty() => None,
+                None => Some("nothing has to be done; a newer kernel brings it".to_owned()),
+                Some(fix) => Some(format!("{fix}{flag}")),
+            },
         }
-        Layer::Landlock => "boot a kernel with Landlock (5.13 or newer, with `landlock` in the `lsm=` list)",
-        Layer::Seccomp => "boot a kernel with seccomp filters (CONFIG_SECCOMP_FILTER)",
-        _ => "look at what the detail names",
     };
-    let name = match layer {
-        Layer::Namespaces => "namespaces",
-        Layer::Mounts => "mounts",
-        Layer::Proc => "proc",
-        Layer::Network => "network",
-        Layer::Landlock => "Landlock",
-        Layer::Seccomp => "seccomp",
-        _ => "sandbox",
-    };
-    Row::missing(name, format!("cannot {doing}: {source}"), "no command runs confined", fix)
+    survey.rows.into_iter().map(shown).collect()
 }
 
 fn policy_rows() -> Vec<Row> {
@@ -219,34 +182,48 @@ fn version(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use adj_sandbox::ACCEPTS_RISK;
 
-    fn capabilities() -> Capabilities {
-        Capabilities { landlock_abi: 7, landlock_lacks: Vec::new(), overlay_missing: None, limits: "rlimits" }
+    fn layer(name: &'static str, is_available: bool, is_needed: bool) -> SurveyRow {
+        let (consequence, fix, flag) =
+            if is_available { (None, None, None) } else { (Some("nothing runs"), Some("mend it"), Some(ACCEPTS_RISK)) };
+        let flag = flag.filter(|_| is_needed);
+        SurveyRow {
+            name,
+            is_available,
+            is_needed,
+            detail: "as it is".into(),
+            lacks: Vec::new(),
+            consequence,
+            fix,
+            flag,
+        }
     }
 
     #[test]
     fn a_missing_layer_comes_with_its_consequence_and_what_to_do() {
-        let denied = || std::io::Error::from_raw_os_error(1);
-        let missing = |layer| {
-            let error = SetupError { layer, doing: "make namespaces".to_owned(), source: denied() };
-            sandbox_rows(Err(RunError::Setup(error)))
-        };
-        for layer in [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Helper] {
-            let rows = missing(layer);
-            assert_eq!(rows[0].state, State::Missing, "{layer}");
-            let text = rendered(&rows, false, true);
-            assert!(text.contains("so: no command runs confined"), "{text}");
-            assert!(text.contains("do: ") && text.contains("danger-full-access"), "{text}");
-        }
-        assert!(sandbox_rows(Ok(capabilities())).iter().all(|row| row.state == State::Good));
-        let older = Capabilities {
-            landlock_lacks: vec!["TCP ports (the network namespace does)"],
-            overlay_missing: Some("no overlayfs".to_owned()),
-            ..capabilities()
-        };
-        let rows = sandbox_rows(Ok(older));
-        assert!(rows.iter().all(|row| row.state != State::Missing), "sessions still run");
-        assert_eq!(rows.iter().filter(|row| row.state == State::Limited).count(), 2);
+        let older = SurveyRow { lacks: vec!["this", "that"], ..layer("Landlock", true, true) };
+        let rows =
+            [layer("namespaces", false, true), layer("proc", true, true), older, layer("overlay", false, false)].into();
+        let rows = sandbox_rows(Survey { rows });
+        let states = rows.iter().map(|row| row.state).collect::<Vec<_>>();
+        assert_eq!(states, [State::Missing, State::Good, State::Limited, State::Limited]);
+        let expected = "\
+MISSING  namespaces     as it is
+                        so: nothing runs
+                        do: mend it; or accept the risk with `--sandbox danger-full-access`
+ok       proc           as it is
+less     Landlock       as it is
+                        so: it does not see to this, nor to that
+                        do: nothing has to be done; a newer kernel brings it
+less     overlay        as it is
+                        so: nothing runs
+                        do: mend it
+";
+        assert_eq!(rendered(&rows, true, true), format!("{expected}Sessions run confined here\n"));
+        assert!(
+            rendered(&rows, false, true).contains("so nothing runs. `--sandbox danger-full-access` accepts the risk")
+        );
     }
 
     #[test]
