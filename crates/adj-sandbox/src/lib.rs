@@ -30,7 +30,7 @@ mod sys;
 
 pub use channel::{Frame, WorkerChannel};
 pub use error::{ACCEPTS_RISK, Layer, SetupError};
-pub use helper::dispatch_helper;
+pub use helper::{dispatch_helper, limit_mechanism};
 pub use here::{Here, Streams};
 pub use launch::{Command, Exit, Finished, Launcher, RunError};
 pub use limits::{LimitMechanism, Limits, Reached};

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Layer, SetupError};
+use crate::helper::limit_mechanism;
 use crate::launch::{Command, Launcher, RunError};
 use crate::plan::{Mode, Mount, Plan};
 use crate::survey::landlock_lacks;
@@ -18,12 +19,9 @@ pub struct Capabilities {
     pub landlock_lacks: Vec<&'static str>,
     /// Why overlay workspaces cannot be used; plain folders can.
     pub overlay_missing: Option<String>,
-    /// What enforces memory and process limits.
+    /// What enforces memory and process limits: the words of [`limit_mechanism`].
     pub limits: &'static str,
 }
-
-/// What enforces limits here.
-pub(crate) const LIMITS: &str = "rlimits, and the tree's memory and size looked at every 50 ms";
 
 /// The newest Landlock ABI that the kernel has; 0 when there is none.
 pub fn landlock_abi() -> i32 {
@@ -40,7 +38,12 @@ impl Launcher {
         self.run(&plan, &Command::new(["true"])).await?;
         let landlock_abi = landlock_abi();
         let overlay_missing = self.try_overlay(scratch).await?.err();
-        Ok(Capabilities { landlock_abi, landlock_lacks: landlock_lacks(landlock_abi), overlay_missing, limits: LIMITS })
+        Ok(Capabilities {
+            landlock_abi,
+            landlock_lacks: landlock_lacks(landlock_abi),
+            overlay_missing,
+            limits: limit_mechanism().text(),
+        })
     }
 
     /// Runs a command over an overlay below `scratch`; the inner error says why overlays do not work.

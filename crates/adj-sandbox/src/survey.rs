@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ACCEPTS_RISK, Layer, SetupError};
+use crate::helper::limit_mechanism;
 use crate::launch::{Command, Launcher, RunError};
 use crate::plan::{Mode, Plan};
 use crate::probe::landlock_abi;
@@ -146,7 +147,7 @@ impl Launcher {
             Err(_) => Err("not tried, because what it needs is missing".to_owned()),
         };
         let trials = self.try_each().await.map_err(|error| format!("cannot start the sandbox helper: {error}"));
-        rows(&Findings { whole, trials, landlock_abi: landlock_abi(), overlay, limits: crate::probe::LIMITS })
+        rows(&Findings { whole, trials, landlock_abi: landlock_abi(), overlay, limits: limit_mechanism().text() })
     }
 
     async fn try_each(&self) -> io::Result<Vec<Trial>> {

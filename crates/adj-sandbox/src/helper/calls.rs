@@ -162,7 +162,9 @@ impl Supervisor<'_> {
             return Err(Refusal::TooManyCalls);
         }
         let wall = self.plan.limits.wall;
-        let cpu_at_start = self.ensure_sandbox()?.cpu;
+        let sandbox = self.ensure_sandbox()?;
+        sandbox.memory_kills = sandbox.inside.memory_kills();
+        let cpu_at_start = sandbox.cpu;
         self.spool.start(&effect).map_err(|error| Refusal::Log { errno: error.raw_os_error() })?;
         let number = self.next_call;
         self.next_call += 1;
@@ -196,7 +198,7 @@ impl Supervisor<'_> {
             }
         }
         if !is_open {
-            self.bury(Failure::WorkerDied);
+            self.bury(self.cause_of_death());
         }
     }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal};
 
+use super::cgroup::Cgroup;
 use super::protect::Protection;
 use super::watch::attend;
 use super::{Worker, confine, mounts, tree, trial};
@@ -61,6 +62,8 @@ pub(super) struct Inside {
     pub reports: UnixStream,
     is_confined: bool,
     is_finished: bool,
+    /// Removed last, when everything in it is dead.
+    group: Option<Cgroup>,
 }
 
 impl Inside {
@@ -82,7 +85,11 @@ impl Inside {
         };
         // Where memory runs out for all, the sandbox goes first, and nothing inside can change that: its `/proc` is read-only.
         let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "500");
-        let inside = Inside { child, reports, is_confined, is_finished: false };
+        let is_session = matches!(payload, Payload::Worker { .. });
+        // It waits for us, so nothing of it can be left outside of the group.
+        let group = if is_confined { Cgroup::create(&plan.limits, is_session) } else { None };
+        let group = group.filter(|group| group.add(child.pid).is_ok());
+        let inside = Inside { child, reports, is_confined, is_finished: false, group };
         inside.tell(GO);
         Ok(inside)
     }
@@ -95,6 +102,11 @@ impl Inside {
     /// Readable once pid 1 has ended.
     pub(super) fn pidfd(&self) -> &OwnedFd {
         &self.child.pidfd
+    }
+
+    /// How often the kernel ended some of it for want of memory; only a control group knows.
+    pub(super) fn memory_kills(&self) -> u64 {
+        self.group.as_ref().map_or(0, Cgroup::memory_kills)
     }
 
     /// Its number outside.

@@ -10,6 +10,7 @@ mod supervise;
 
 mod inside;
 
+mod cgroup;
 mod confine;
 mod disk;
 mod masks;
@@ -21,6 +22,8 @@ mod tree;
 mod trial;
 mod walk;
 mod watch;
+
+pub use cgroup::limit_mechanism;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

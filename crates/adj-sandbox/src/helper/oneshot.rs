@@ -89,6 +89,11 @@ fn watch(
                 )) => continue,
                 Ok((InsideReport::Setup(failure), _)) => Ok(Some(Report::Setup(failure))),
                 Ok((InsideReport::CannotStart { errno }, _)) => Ok(Some(Report::CannotStart { errno })),
+                Ok((InsideReport::Finished { exit: Exit::Signal(libc::SIGKILL) }, _)) | Err(_)
+                    if inside.memory_kills() > 0 =>
+                {
+                    Ok(Some(Report::Finished { exit: Exit::MemoryLimit }))
+                }
                 Ok((InsideReport::Finished { exit }, _)) => Ok(Some(Report::Finished { exit })),
                 // Only somebody outside, or the kernel short of memory, can end pid 1 of the sandbox.
                 Err(_) => Ok(Some(Report::Finished { exit: Exit::Signal(libc::SIGKILL) })),

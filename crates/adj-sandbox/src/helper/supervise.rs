@@ -119,6 +119,8 @@ pub(super) struct Sandbox {
     /// What all calls so far have used of a processor, as last heard.
     pub(super) cpu: Duration,
     is_silent: bool,
+    /// How often the kernel had ended something in it when the last call began.
+    pub(super) memory_kills: u64,
     /// Kept for as long as the mounts need it.
     _protection: Protection,
 }
@@ -161,7 +163,7 @@ impl Supervisor<'_> {
             if woken.has_died {
                 // Replies that were sent before the end still count.
                 self.hear_worker();
-                self.bury(Failure::WorkerDied);
+                self.bury(self.cause_of_death());
             }
             for client in woken.clients {
                 self.hear_client(client);
@@ -266,6 +268,16 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Why a sandbox ended by itself.
+    pub(super) fn cause_of_death(&self) -> Failure {
+        match &self.sandbox {
+            Some(sandbox) if sandbox.inside.memory_kills() > sandbox.memory_kills => {
+                Failure::LimitReached(Reached::MemoryBytes(self.plan.limits.memory_bytes))
+            }
+            _ => Failure::WorkerDied,
+        }
+    }
+
     /// Ends the sandbox: nobody can end one call for certain but by ending everything. The calls that `is_over` speaks of fail for this
     /// reason, all others because their worker died.
     fn end_calls(&mut self, is_over: impl Fn(&Call) -> bool, failure: Failure) {
@@ -318,6 +330,7 @@ impl Supervisor<'_> {
             quiet_since,
             cpu: Duration::ZERO,
             is_silent: false,
+            memory_kills: 0,
             _protection: protection,
         };
         self.sandbox = Some(sandbox);
