@@ -27,11 +27,13 @@ pub(crate) enum Kind {
     Done = 6,
     /// Asks for the listener of the proxy: each answer is a `Done` with it beside, one now and one for every later sandbox.
     Listeners = 7,
+    /// A worker asks what limit was reached during one of its calls; the answer's body says it as JSON, `null` for none.
+    Reached = 8,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Call, Kind::Cancel, Kind::Stop, Kind::Reply, Kind::Failed, Kind::Done, Kind::Listeners]
+        [Kind::Call, Kind::Cancel, Kind::Stop, Kind::Reply, Kind::Failed, Kind::Done, Kind::Listeners, Kind::Reached]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

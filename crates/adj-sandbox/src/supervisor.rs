@@ -250,7 +250,7 @@ impl Supervisor {
                 let refusal: Refusal = serde_json::from_slice(&answer.body).map_err(|_| gone())?;
                 Err(refusal.into_error(effect))
             }
-            Kind::Call | Kind::Cancel | Kind::Stop | Kind::Done | Kind::Listeners => Err(gone()),
+            Kind::Call | Kind::Cancel | Kind::Stop | Kind::Done | Kind::Listeners | Kind::Reached => Err(gone()),
         }
     }
 

@@ -116,9 +116,15 @@ fn serve_commands(desk: &Desk, queued: &Receiver<Call>) {
 fn serve(desk: &Desk, call: &Call) {
     let work = || call.toolbox.execute_with(&call.request.request, &call.request.caps(), &call.cancel);
     // Whatever goes wrong, the caller is waiting for an answer.
-    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+    let mut outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         ToolOutcome::error("the tool failed through a fault of its own; this is not the fault of the call")
     });
+    if outcome.is_error
+        && let Some(reached) = desk.channel.reached(call.number)
+    {
+        // Whoever sees a program die without this would look for a bug in it.
+        outcome.text.push_str(&format!("\n[processes were ended by the sandbox: {reached}]"));
+    }
     desk.reply(call.number, &outcome);
 }
 

@@ -91,7 +91,7 @@ impl Supervisor<'_> {
                     self.refuse(client, number, &refusal);
                 }
             }
-            Kind::Reply | Kind::Failed | Kind::Done => self.part_from(client),
+            Kind::Reply | Kind::Failed | Kind::Done | Kind::Reached => self.part_from(client),
         }
     }
 
@@ -173,7 +173,8 @@ impl Supervisor<'_> {
             disk.hurry();
         }
         let waiters = vec![(client, packet.number)];
-        self.calls.insert(number, Call { effect, waiters, deadline: Instant::now() + wall, cpu_at_start });
+        self.calls
+            .insert(number, Call { effect, waiters, deadline: Instant::now() + wall, cpu_at_start, reached: None });
         let sandbox = self.ensure_sandbox()?;
         if !sandbox.is_active {
             sandbox.is_active = true;
@@ -191,6 +192,7 @@ impl Supervisor<'_> {
             let Some(sandbox) = &mut self.sandbox else { return };
             match sandbox.worker.next_packet() {
                 Ok(Some(Packet { kind: Kind::Reply, number, body })) => self.finish_call(number, body),
+                Ok(Some(Packet { kind: Kind::Reached, number, .. })) => self.say_reached(number),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // It speaks nonsense, so its replies can no longer be told apart.
@@ -199,6 +201,18 @@ impl Supervisor<'_> {
         }
         if !is_open {
             self.bury(self.cause_of_death());
+        }
+    }
+
+    /// Tells the worker what limit was reached during a call.
+    fn say_reached(&mut self, number: u64) {
+        // Pid 1 speaks before it ends anything, so what it has to say about a death is there already.
+        self.hear_all_of_pid_one();
+        let reached = self.calls.get(&number).and_then(|call| call.reached);
+        let body = serde_json::to_vec(&reached).unwrap_or_default();
+        if let Some(sandbox) = &mut self.sandbox {
+            // A worker that is dying is noticed by its end.
+            let _ = sandbox.worker.send(&Packet::new(Kind::Reached, number, body));
         }
     }
 

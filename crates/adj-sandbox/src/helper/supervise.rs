@@ -131,6 +131,8 @@ pub(super) struct Call {
     pub(super) waiters: Vec<(u64, u64)>,
     pub(super) deadline: Instant,
     pub(super) cpu_at_start: Duration,
+    /// For what some of the sandbox was ended while it ran.
+    pub(super) reached: Option<Reached>,
 }
 
 /// What a round of waiting brought.
@@ -289,11 +291,25 @@ impl Supervisor<'_> {
         self.bury(Failure::WorkerDied);
     }
 
-    /// Takes what pid 1 has to say while its worker runs.
+    /// Takes everything that pid 1 has said so far.
+    pub(super) fn hear_all_of_pid_one(&mut self) {
+        while let Some(sandbox) = self.sandbox.as_ref().filter(|sandbox| !sandbox.is_silent) {
+            let mut fds = [PollFd::new(&sandbox.inside.reports, PollFlags::IN)];
+            if !poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|count| count > 0) {
+                return;
+            }
+            self.hear_pid_one();
+        }
+    }
+
+    /// Takes one thing that pid 1 has to say while its worker runs.
     fn hear_pid_one(&mut self) {
         let Some(sandbox) = &mut self.sandbox else { return };
         match sandbox.inside.next_report() {
             Ok((InsideReport::Used { cpu }, _)) => sandbox.cpu = cpu,
+            Ok((InsideReport::Trimmed { reached }, _)) => {
+                self.calls.values_mut().for_each(|call| call.reached = Some(reached));
+            }
             Ok(_) => {}
             // Its end is seen by its descriptor.
             Err(_) => sandbox.is_silent = true,

@@ -310,6 +310,21 @@ async fn a_memory_hog_is_ended_without_its_worker() {
     let script = "shell for i in 1 2 3 4; do perl -e '$x = \"x\" x 60e6; sleep 3' & done; wait; echo survived";
     let reply = call(&supervisor, "e", script).await.expect("the worker lives");
     assert!(reply.contains("survived"), "{reply}");
+    assert!(reply.ends_with(" [it held more memory than the limit memory=150MiB]"), "{reply}");
+    assert_eq!(call(&supervisor, "f", "echo fine").await.expect("a reply"), "fine");
+}
+
+#[tokio::test]
+async fn a_fork_bomb_is_ended_without_its_worker() {
+    let mut session = Session::new();
+    // Few enough that an ordinary user meets the kernel's own limit, which refuses; root is watched.
+    session.plan.limits.processes = 40;
+    let supervisor = session.open().await;
+    let script = "shell for i in $(seq 80); do sleep 3 & done 2>/dev/null; wait; echo survived";
+    let reply = call(&supervisor, "e", script).await.expect("the worker lives");
+    if rustix::process::geteuid().is_root() {
+        assert!(reply.ends_with(" [it had more processes than the limit processes=40]"), "{reply}");
+    }
     assert_eq!(call(&supervisor, "f", "echo fine").await.expect("a reply"), "fine");
 }
 

@@ -20,7 +20,11 @@ pub fn work(channel: WorkerChannel) -> i32 {
                     let text = String::from_utf8(body).expect("tests speak UTF-8");
                     let (word, argument) = text.split_once(' ').unwrap_or((&text, ""));
                     let is_cancelled = || cancelled.lock().expect("never poisoned").contains(&call);
-                    channel.reply(call, answer(word, argument, is_cancelled).into_bytes()).expect("a supervisor");
+                    let mut answer = answer(word, argument, is_cancelled);
+                    if let Some(reached) = channel.reached(call) {
+                        answer += &format!(" [{reached}]");
+                    }
+                    channel.reply(call, answer.into_bytes()).expect("a supervisor");
                 });
             }
         }

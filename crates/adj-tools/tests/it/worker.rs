@@ -14,17 +14,22 @@ struct Stage {
 }
 
 async fn stage(mode: Mode) -> Stage {
+    limited_stage(mode, |_| {}).await
+}
+
+async fn limited_stage(mode: Mode, change: impl FnOnce(&mut Plan)) -> Stage {
     let folder = tempfile::tempdir().expect("a folder");
     let workspace = folder.path().join("host");
     fs::create_dir(&workspace).expect("a workspace");
     fs::write(workspace.join("a.txt"), "one\ntwo\n").expect("a file");
     fs::write(folder.path().join("secret"), "canary").expect("a file");
-    let plan = Plan {
+    let mut plan = Plan {
         workspace: Mount::Direct { host: workspace, inside: PathBuf::from("/workspace") },
         cwd: PathBuf::from("/workspace"),
         env: base_environment(),
         ..Plan::new(mode)
     };
+    change(&mut plan);
     let launcher = Launcher::current_exe().expect("this binary");
     let supervisor = launcher.open(&folder.path().join("supervisor"), &plan).await.expect("a sandbox");
     Stage { supervisor, folder }
@@ -155,5 +160,17 @@ async fn a_call_through_the_sandbox_costs_little() {
     }
     times.sort();
     assert!(times[25] < Duration::from_millis(50), "{:?}", times[25]);
+    stage.supervisor.stop().await.expect("an end");
+}
+
+#[tokio::test]
+async fn a_command_that_was_ended_by_a_limit_says_so() {
+    let stage = limited_stage(Mode::WorkspaceWrite, |plan| plan.limits.memory_bytes = 150 << 20).await;
+    let hog = json!({"command": "perl -e '$x = \"x\" x 110e6; $y = \"y\" x 60e6; sleep 20'; echo code $?; false"});
+    let outcome = stage.call("hog", "bash", hog).await;
+    let note = "[processes were ended by the sandbox: it held more memory than the limit memory=150MiB]";
+    assert!(outcome.text.contains("code 137\n") && outcome.text.ends_with(note), "{outcome:?}");
+    let fine = stage.call("fine", "bash", json!({"command": "false"})).await;
+    assert_eq!(fine.text, "[exit code 1]", "{fine:?}");
     stage.supervisor.stop().await.expect("an end");
 }
