@@ -53,7 +53,10 @@ pub(crate) async fn run(
     let mut tail = last_chars(text.trim_end(), TAIL_CHARS).to_owned();
     match finished.exit {
         Exit::Code(_) => {}
-        other => tail.push_str(&format!("\n[{other:?}]")),
+        other => match other.reached(&plan.limits) {
+            Some(reached) => tail.push_str(&format!("\n[ended: {reached}]")),
+            None => tail.push_str(&format!("\n[{other:?}]")),
+        },
     }
     Ok(Receipt {
         tree: gate.tree.clone(),

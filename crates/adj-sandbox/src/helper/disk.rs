@@ -38,7 +38,8 @@ const ENTRY_BYTES: u64 = 512;
 #[derive(Debug)]
 pub(super) struct DiskWatch {
     root: OwnedFd,
-    /// Above this it is too much.
+    limit: u64,
+    /// Above this it is too much; more than the limit only after that was reached.
     threshold: u64,
     since: Duration,
     free_at_start: u64,
@@ -74,6 +75,7 @@ impl DiskWatch {
         let next = Instant::now() + FIRST_LOOK;
         Ok(DiskWatch {
             root,
+            limit,
             threshold: limit,
             since,
             free_at_start: free,
@@ -148,6 +150,9 @@ impl DiskWatch {
         }
         if !has_more {
             self.free = free_bytes(&self.root);
+            if growth <= self.limit {
+                self.threshold = self.limit;
+            }
         }
         self.growth = growth;
         self.next = began + BETWEEN_LOOKS.max(took * SHARE);
@@ -159,9 +164,11 @@ impl DiskWatch {
         self.free.saturating_sub(free_bytes(&self.root))
     }
 
-    /// After an end for this reason a later command may still clean up, but not fill the rest of the disk.
+    /// After an end for this reason a later command may still clean up, but not fill the rest of the disk: above twice the limit
+    /// nothing runs for longer than it takes to look.
     pub(super) fn forgive(&mut self) {
-        self.threshold = self.threshold.max(self.growth.saturating_add(1 << 20));
+        let most = self.limit.saturating_mul(2);
+        self.threshold = self.growth.saturating_add(1 << 20).clamp(self.limit, most);
         self.search = None;
     }
 }
@@ -345,6 +352,36 @@ mod tests {
         assert!(world.is_too_much());
         fs::remove_file(world.at("evenmore")).expect("a file");
         assert!(!world.is_too_much());
+        // Once it is clean again, all is as before.
+        fs::remove_file(world.at("more")).expect("a file");
+        assert!(!world.is_too_much());
+        world.write("more", 900 << 10);
+        assert!(world.is_too_much());
+        world.write("most", 3 << 20);
+        assert!(world.is_too_much());
+        world.watch.as_mut().expect("a watch").forgive();
+        assert!(world.is_too_much(), "more than twice as much is not forgiven");
+    }
+
+    #[test]
+    fn looking_leaves_the_processor_to_others() {
+        let mut world = World::new();
+        for number in 0..2000 {
+            world.write(&number.to_string(), 0);
+        }
+        world.watch(1 << 30);
+        let watch = world.watch.as_mut().expect("a watch");
+        // One step can be late, so several are looked at together.
+        let (mut busy, mut free, mut searches) = (Duration::ZERO, Duration::ZERO, 0);
+        while searches < 3 {
+            watch.next = Instant::now();
+            let began = Instant::now();
+            assert!(!watch.look(1, false));
+            busy += began.elapsed();
+            free += watch.next.saturating_duration_since(began);
+            searches += usize::from(watch.search.is_none());
+        }
+        assert!(free >= busy * (SHARE - 2), "{busy:?} busy, {free:?} until the next looks");
     }
 
     #[test]
