@@ -32,7 +32,7 @@ pub struct Limits {
     /// What the workspace may grow by, counted in blocks from the start of the command or supervisor: holes are free, names are not.
     ///
     /// Found by a search that takes at most a twentieth of a processor, or half of one while the file system fills up fast, so a
-    /// command can be ahead of it. Deleted files that a process still holds open count as soon as the free space says so.
+    /// command can be ahead of it. Deleted files that a process still holds open are looked for as well.
     pub disk_bytes: u64,
     /// More output than this ends a command (what a worker prints is its own business); how much of it is kept is said by each command.
     pub output_bytes: u64,

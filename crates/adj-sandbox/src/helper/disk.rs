@@ -27,6 +27,8 @@ const SLICE: Duration = Duration::from_millis(2);
 const SHARE: u32 = 20;
 /// The same when every moment counts.
 const URGENT_SHARE: u32 = 2;
+/// Deleted files that are open are looked for after so many searches at the latest.
+const DELETED_EVERY: u32 = 4;
 /// Each open folder costs a descriptor; nobody nests so deep but to hide something.
 const MAX_DEPTH: usize = 200;
 /// Files with several names are counted once, as long as so many of them can be remembered.
@@ -48,6 +50,7 @@ pub(super) struct DiskWatch {
     /// What the file system had free at the end of the last search.
     free: u64,
     search: Option<Search>,
+    searches: u32,
     next: Instant,
 }
 
@@ -83,6 +86,7 @@ impl DiskWatch {
             growth: 0,
             free,
             search: None,
+            searches: 0,
             next,
         })
     }
@@ -103,7 +107,9 @@ impl DiskWatch {
         if began < self.next {
             return false;
         }
-        if is_idle && self.baseline.is_some() && self.search.is_none() && self.lost() < (1 << 20) {
+        // As long as the file system has not lost that much, nothing in it can have grown so.
+        let is_searching = self.baseline.is_none() || self.search.is_some();
+        if is_idle && !is_searching && self.lost() <= self.threshold.saturating_sub(self.growth) {
             self.next = began + BETWEEN_IDLE_LOOKS;
             return false;
         }
@@ -132,12 +138,14 @@ impl DiskWatch {
         };
         if !has_more {
             self.baseline.get_or_insert(search.total().saturating_sub(growth));
-            if lost_in_all > self.threshold && growth <= self.threshold {
-                // Somebody fills the file system; it may be done where no name leads to.
+            self.searches = self.searches.wrapping_add(1);
+            // Somebody may fill the file system where no name leads to, unless others free as much meanwhile; so both are asked.
+            let is_suspicious = lost_in_all > self.threshold / 2 || self.searches.is_multiple_of(DELETED_EVERY);
+            if growth <= self.threshold && is_suspicious {
                 growth = growth.saturating_add(deleted_bytes(pid_one, search.device));
-                if search.has_closed_folders {
-                    growth = growth.max(lost_in_all);
-                }
+            }
+            if search.has_closed_folders && lost_in_all > self.threshold {
+                growth = growth.max(lost_in_all);
             }
         }
         let is_too_much = growth > self.threshold;
@@ -192,7 +200,7 @@ fn bytes_of(stat: &Statx) -> u64 {
 fn deleted_bytes(root: i32, device: (u32, u32)) -> u64 {
     let mut seen = HashSet::new();
     let mut sum = 0u64;
-    for pid in tree::descendants(root) {
+    for pid in tree::below(root) {
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         for file in files {
             let Ok(stat) = statx(rustix::fs::CWD, file.path(), AtFlags::empty(), LOOKED_AT) else { continue };
@@ -366,7 +374,7 @@ mod tests {
     #[test]
     fn looking_leaves_the_processor_to_others() {
         let mut world = World::new();
-        for number in 0..2000 {
+        for number in 0..500 {
             world.write(&number.to_string(), 0);
         }
         world.watch(1 << 30);

@@ -84,7 +84,9 @@ impl Inside {
             pid_one(plan, payload, protection, ids, theirs);
         };
         // Where memory runs out for all, the sandbox goes first, and nothing inside can change that: its `/proc` is read-only.
-        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "500");
+        if is_confined {
+            let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "500");
+        }
         let is_session = matches!(payload, Payload::Worker { .. });
         // It waits for us, so nothing of it can be left outside of the group.
         let group = if is_confined { Cgroup::create(&plan.limits, is_session) } else { None };

@@ -22,6 +22,8 @@ use crate::wire::{InsideReport, try_report, words, write_report};
 /// How often the tree is looked at while something runs.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 const WATCH_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// Between calls, while what is left in the background sleeps.
+const WATCH_SLEEPERS_EVERY: Duration = Duration::from_millis(500);
 /// Looking takes at most one part in so many of a processor, however large the tree is.
 const SHARE: u32 = 20;
 
@@ -40,6 +42,7 @@ pub(super) fn attend(
     let mut watch = Watch::new(limits, main);
     let mut told = Duration::ZERO;
     let mut idle_since = Duration::ZERO;
+    let mut pace = WATCH_EVERY;
     let mut next_look = Instant::now() + WATCH_EVERY;
     loop {
         // What a call left running in the background is watched as well; a worker alone costs no wake-ups.
@@ -87,15 +90,19 @@ pub(super) fn attend(
                     let _ = watch.look();
                 }
                 idle_since = watch.used();
+                pace = WATCH_EVERY;
+                next_look = next_look.min(Instant::now() + pace);
             }
         }
         if !is_watching || Instant::now() < next_look {
             continue;
         }
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), watch.used());
         let excess = watch.look();
-        next_look = began + (began.elapsed() * SHARE).clamp(WATCH_EVERY, WATCH_AT_LEAST_EVERY);
         let used = watch.used();
+        let is_asleep = !is_active && excess.is_none() && used == before;
+        pace = if is_asleep { (pace * 2).min(WATCH_SLEEPERS_EVERY) } else { WATCH_EVERY };
+        next_look = began + (began.elapsed() * SHARE).clamp(pace, WATCH_AT_LEAST_EVERY);
         if !is_session {
             let exit = match excess {
                 Some(Excess::Memory { .. }) => Exit::MemoryLimit,

@@ -175,7 +175,8 @@ fn deleted_files(count: usize) -> bool {
         }
         files.push(file);
     }
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // Others may free space meanwhile, and then it takes a watcher longer.
+    std::thread::sleep(std::time::Duration::from_secs(6));
     files.len() == count
 }
 
