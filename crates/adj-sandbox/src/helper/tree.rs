@@ -39,22 +39,15 @@ impl<'a> Watch<'a> {
         Watch { limits, main, before: HashMap::new(), used: 0, unsettled: 0, has_others: false }
     }
 
-    /// Processor time that was used between looks.
-    pub(super) fn used(&self) -> Duration {
+    /// Processor time that was used up to the last look, and is not to be told again.
+    pub(super) fn take_used(&mut self) -> Duration {
         let second = rustix::param::clock_ticks_per_second().max(1);
-        Duration::from_millis(self.used.saturating_mul(1000) / second)
+        Duration::from_millis(std::mem::take(&mut self.used).saturating_mul(1000) / second)
     }
 
     /// Whether the last look found more than the main process.
     pub(super) fn has_others(&self) -> bool {
         self.has_others
-    }
-
-    /// Looks without counting the time used since the last look.
-    pub(super) fn skip(&mut self) {
-        let used = self.used;
-        self.look();
-        self.used = used;
     }
 
     /// Counts the time used since the last look, and compares processes and memory with the limits.

@@ -40,8 +40,8 @@ pub(super) fn attend(
     let limits = &plan.limits;
     let mut is_active = !is_session;
     let mut watch = Watch::new(limits, main);
-    let mut told = Duration::ZERO;
-    let mut idle_since = Duration::ZERO;
+    // Of calls, of what was told about them, and of what went on since the last one.
+    let (mut used, mut told, mut between) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut pace = WATCH_EVERY;
     let mut next_look = Instant::now() + WATCH_EVERY;
     loop {
@@ -84,12 +84,10 @@ pub(super) fn attend(
             }
             if is_confined && is_active != was_active {
                 // What runs between calls is no call's.
-                if is_active {
-                    watch.skip();
-                } else {
-                    let _ = watch.look();
-                }
-                idle_since = watch.used();
+                let _ = watch.look();
+                let since = watch.take_used();
+                used += if was_active { since } else { Duration::ZERO };
+                between = Duration::ZERO;
                 pace = WATCH_EVERY;
                 next_look = next_look.min(Instant::now() + pace);
             }
@@ -97,10 +95,11 @@ pub(super) fn attend(
         if !is_watching || Instant::now() < next_look {
             continue;
         }
-        let (began, before) = (Instant::now(), watch.used());
+        let began = Instant::now();
         let excess = watch.look();
-        let used = watch.used();
-        let is_asleep = !is_active && excess.is_none() && used == before;
+        let since = watch.take_used();
+        *if is_active { &mut used } else { &mut between } += since;
+        let is_asleep = !is_active && excess.is_none() && since.is_zero();
         pace = if is_asleep { (pace * 2).min(WATCH_SLEEPERS_EVERY) } else { WATCH_EVERY };
         next_look = began + (began.elapsed() * SHARE).clamp(pace, WATCH_AT_LEAST_EVERY);
         if !is_session {
@@ -123,9 +122,9 @@ pub(super) fn attend(
             tree::trim(limits, excess, main);
         }
         if !is_active {
-            if used.saturating_sub(idle_since) >= limits.cpu {
+            if between >= limits.cpu {
                 tree::trim_others(limits, main);
-                idle_since = used;
+                between = Duration::ZERO;
             }
         } else if used.saturating_sub(told) >= (limits.cpu / 64).min(Duration::from_secs(1))
             && try_report(reports, &InsideReport::Used { cpu: used })
