@@ -11,6 +11,7 @@ mod golden;
 mod interrupts;
 mod policy;
 mod run;
+mod sandbox;
 mod tampering;
 mod vault;
 mod verify;

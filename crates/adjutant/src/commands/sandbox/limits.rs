@@ -18,7 +18,7 @@ pub struct Held {
     pub held_by: &'static str,
 }
 
-/// Every limit that the sandbox holds.
+/// Every limit that the sandbox holds. Output goes straight to our own streams where nobody limits it.
 pub fn held(wanted: &Wanted, args: &ConfinementArgs) -> Vec<Held> {
     let policy = wanted.asked.policy.limits();
     let of = |(limit, value)| {
@@ -40,15 +40,15 @@ pub fn held(wanted: &Wanted, args: &ConfinementArgs) -> Vec<Held> {
         };
         Held { limit, value, set_by, held_by: held_by(limit, wanted) }
     };
-    wanted.confined.limits().map(of).collect()
+    let is_limit = |limit| limit != Limit::Output || wanted.streams() == Streams::Counted;
+    wanted.confined.limits().filter(|(limit, _)| is_limit(*limit)).map(of).collect()
 }
 
 fn held_by(limit: Limit, wanted: &Wanted) -> &'static str {
     let is_confined = wanted.asked.profile.mode != SandboxMode::DangerFullAccess;
     match limit {
         Limit::Wall => "a clock outside",
-        Limit::Output if wanted.streams() == Streams::Counted => "counted on its way out",
-        Limit::Output => "nothing: streams are passed through uncounted unless a limit is set",
+        Limit::Output => "counted on its way out",
         _ if !is_confined => "nothing: there is no sandbox",
         Limit::Memory => "all processes looked at every 50 ms; rlimit of twice as much for each",
         Limit::Processes => "rlimit; all processes counted every 50 ms",

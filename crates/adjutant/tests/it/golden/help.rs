@@ -4,10 +4,12 @@ use crate::support::World;
 
 #[test]
 fn the_help_of_every_command() {
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 27] = [
         &[],
         &["run"],
         &["exec"],
+        &["sandbox"],
+        &["sandbox", "explain"],
         &["trace"],
         &["trace", "list"],
         &["trace", "show"],
@@ -53,7 +55,7 @@ fn no_command_is_forgotten() {
     };
     assert_eq!(
         listed(&["--help"]),
-        ["run", "exec", "approvals", "policy", "secret", "trace", "doctor", "completions", "help"]
+        ["run", "exec", "sandbox", "approvals", "policy", "secret", "trace", "doctor", "completions", "help"]
     );
     assert_eq!(listed(&["approvals", "--help"]), ["list", "show", "allow", "deny", "grants", "revoke", "help"]);
     assert_eq!(listed(&["policy", "--help"]), ["show", "check", "explain", "test", "help"]);

@@ -6,6 +6,7 @@ mod errors;
 mod help;
 mod policies;
 mod runs;
+mod sandboxes;
 mod traces;
 
 use crate::support::{Done, World};
