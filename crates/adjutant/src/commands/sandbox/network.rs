@@ -159,7 +159,7 @@ fn ask(terminal: &Terminal, question: &Question) -> Option<bool> {
     let borrowed = terminal.borrow()?;
     let (host, port) = (one_line(&question.to.host, 253), question.to.port);
     say(&format!(
-        "\nThe command asks to reach {host}:{port}, and waits\n  y  yes, until the command ends\n  n  no (also {} from now)\n",
+        "\nThe command asks to reach {host}:{port}, and waits\n  y  yes, until the command ends\n  n  no; without an answer it is no in {}\n",
         left(question.expires_at),
     ));
     loop {

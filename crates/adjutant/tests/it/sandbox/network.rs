@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
@@ -140,4 +140,52 @@ fn a_secret_is_a_placeholder_inside_and_never_goes_out_in_the_clear() {
     let explained = run(&world, &folder, &["explain", "--profile", "local", "--json"]).exits(0);
     assert!(!explained.out.contains(CANARY) && !explained.out.contains(&placeholder), "{explained}");
     assert_eq!(explained.lines()[0]["secrets"]["token"], "TOKEN");
+}
+
+/// Runs a command at a terminal, types an answer when it is asked for, and returns what stood on the screen.
+fn asked(world: &World, folder: &Path, answer: &str, port: u16) -> String {
+    let script = format!(
+        "read -p 'begin? ' x; curl -sS --noproxy '' http://localhost:{port}/; read -p 'done? ' y; echo over $x$y"
+    );
+    let line = "exec \"$ADJUTANT\" sandbox --ask-hosts -- bash -c \"$SCRIPT\"";
+    let mut command = world.command(folder, [""; 0]);
+    let adjutant = command.get_program().to_owned();
+    let environment: Vec<_> =
+        command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+    command = Command::new("script");
+    command.args(["-qe", "-c", line, "/dev/null"]).current_dir(folder).env_clear().envs(environment);
+    command.env("ADJUTANT", adjutant).env("SCRIPT", script).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("script can be started");
+    let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut shown = String::new();
+    let mut piece = [0; 1024];
+    for (wait_for, types) in [("begin? ", "one\n"), ("Allow it? ", answer), ("done? ", "two\n")] {
+        while !shown.contains(wait_for) {
+            let count = screen.read(&mut piece).expect("the screen can be read");
+            assert!(count > 0, "{wait_for:?} was never there: {shown}");
+            shown.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+        keys.write_all(types.as_bytes()).expect("it is typed");
+    }
+    while let Ok(count @ 1..) = screen.read(&mut piece) {
+        shown.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    child.wait().expect("it ends");
+    assert!(shown.contains("over onetwo"), "the terminal is the command's again: {shown}");
+    shown
+}
+
+#[test]
+fn people_at_the_terminal_are_asked_about_hosts() {
+    let world = World::new();
+    let folder = world.folder("work", &[]);
+    let port = Server::start().port;
+    let shown = asked(&world, &folder, "n\n", port);
+    assert!(
+        shown.contains(&format!("asks to reach localhost:{port}")) && shown.contains("nobody allowed it"),
+        "{shown}"
+    );
+    // Whoever says yes to a name does not say yes to the addresses of this machine.
+    let shown = asked(&world, &folder, "what?\ny\n", port);
+    assert!(shown.contains("y or n, please") && shown.contains("addresses that are not public"), "{shown}");
 }
