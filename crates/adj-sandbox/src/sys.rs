@@ -200,20 +200,30 @@ pub(crate) fn stopped(pid: i32) -> Option<i32> {
     (result == 0 && unsafe { info.si_pid() } == pid).then(|| unsafe { info.si_status() })
 }
 
-/// Overwrites the environment that this process was started with, and forgets it.
-pub(crate) fn wipe_environment() {
+/// Overwrites the arguments and the environment that this process was started with, which its `/proc` entries show, and forgets them.
+pub(crate) fn wipe_beginnings() -> io::Result<()> {
     unsafe extern "C" {
         static mut environ: *mut *mut libc::c_char;
     }
-    // SAFETY: a freshly forked helper has a single thread, and `environ` is a list of terminated, writable strings that ends with null.
-    unsafe {
-        let mut entry = environ;
-        while !entry.is_null() && !(*entry).is_null() {
-            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
-            entry = entry.add(1);
-        }
-        environ = std::ptr::null_mut();
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name in parentheses may contain anything, so fields are counted from its end.
+    let fields: Vec<&str> = stat.rsplit_once(") ").map_or(Vec::new(), |(_, rest)| rest.split(' ').collect());
+    let place =
+        |field: usize| fields.get(field - 3).and_then(|text| text.trim().parse::<usize>().ok()).filter(|at| *at > 0);
+    let (Some(arguments), Some(arguments_end), Some(environment), Some(environment_end)) =
+        (place(48), place(49), place(50), place(51))
+    else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    for (start, end) in [(arguments, arguments_end), (environment, environment_end)] {
+        let length = end.checked_sub(start).ok_or(io::ErrorKind::InvalidData)?;
+        // SAFETY: the kernel itself has put these texts at the bottom of this thread's stack, above all frames; they are writable, and a
+        // freshly forked helper has no other thread that could read them.
+        unsafe { std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(start), 0, length) };
     }
+    // SAFETY: as above; nobody else holds on to the list.
+    unsafe { environ = std::ptr::null_mut() };
+    Ok(())
 }
 
 /// The signals that wait in a descriptor made by [`signal_fd`], oldest first.

@@ -1,6 +1,6 @@
 //! A helper that is a copy of its caller instead of a program started anew: that saves an exec where every millisecond is waited for.
 //!
-//! What the caller had in memory is in this copy too, so it is made before anything secret was read; the environment is wiped.
+//! What the caller had in memory is in this copy too, so it is made before anything secret was read; arguments and environment are wiped.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -33,7 +33,7 @@ fn settle(control: &UnixStream, shares_terminal: bool) -> io::Result<()> {
     sys::reset_signals();
     sys::ignore_signal(libc::SIGPIPE);
     sys::set_name(c"adj-sandbox");
-    sys::wipe_environment();
+    sys::wipe_beginnings()?;
     if shares_terminal {
         rustix::process::setpgid(None, None)?;
         // The end of the session is told by the caller's end.

@@ -28,16 +28,20 @@ pub fn dispatch_caller() {
         Ok(Exit::Code(code)) => code,
         Ok(Exit::Signal(signal)) => 128 + signal,
         Ok(other) => {
-            let _ = writeln!(std::io::stderr(), "{other:?}");
+            say(format!("{other:?}"));
             99
         }
         Err(RunError::CannotStart { source, .. }) => 120 + source.raw_os_error().unwrap_or(0),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            say(error.to_string());
             125
         }
     };
     std::process::exit(code);
+}
+
+fn say(text: String) {
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).expect("somebody listens");
 }
 
 fn caller(plan: &Plan, streams: &str, argv: &[&str]) -> Program {
@@ -75,6 +79,8 @@ async fn streams_and_codes_pass_through() {
         ("cat; echo err >&2", 0, "fed", "err\n"),
         ("(sleep 1000 &); echo done", 0, "done\n", ""),
         ("umask; pwd | tail -c 10", 0, "0022\nworkspace\n", ""),
+        // The helper's arguments, which were ours, and its environment.
+        ("tr -d '\\0' </proc/$PPID/cmdline; (tr -d '\\0' </proc/$PPID/environ) 2>/dev/null; true", 0, "", ""),
     ];
     for mode in MODES {
         for streams in ["inherited", "counted"] {
@@ -214,7 +220,9 @@ fn at_a_terminal(plan: &Plan, script: &str, types: &[(&str, &str)]) -> (Option<i
     let plan = serde_json::to_string(plan).expect("a plan");
     let words = [exe.to_str().expect("plain"), "__here", "inherited", &plan, "bash", "-c", script].map(quoted);
     let mut program = Program::new("script");
-    program.args(["-qe", "-c", &words.join(" "), "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // The caller is not alone in its group.
+    let line = format!("{}; code=$?; echo the caller said $code; test $code = 137 || exit $code", words.join(" "));
+    program.args(["-qe", "-c", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = program.spawn().expect("script can be started");
     let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     let mut shown = Vec::new();
@@ -236,15 +244,15 @@ fn at_a_terminal(plan: &Plan, script: &str, types: &[(&str, &str)]) -> (Option<i
     (status.code(), text(&shown).replace('\r', ""))
 }
 
-/// A script, what is typed after which words, the exit code, and what is shown.
-type Case = (&'static str, &'static [(&'static str, &'static str)], i32, &'static str);
+/// A script, what is typed when something stands on the screen, the code, and what stands there at the end.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], i32, &'a str);
 
 #[tokio::test]
 async fn the_terminal_is_the_commands() {
     let stage = Stage::new();
     for mode in MODES {
         let plan = plan_of(&stage, mode);
-        let cases: [Case; 4] = [
+        let cases: [Case<'_>; 4] = [
             ("read -p 'name? ' name; echo hello $name", &[("name? ", "Ada\n")], 0, "hello Ada"),
             (
                 "trap 'echo caught; exit 3' INT; echo begun; while :; do sleep 0.05; done",
@@ -261,6 +269,18 @@ async fn the_terminal_is_the_commands() {
             assert!(found == Some(code) && shown.contains(expected), "{mode}: {script}: {found:?}\n{shown}");
         }
     }
+}
+
+/// What keys do to a group of processes a command must not do to its caller's, nor may it press them.
+#[tokio::test]
+async fn a_shared_terminal_gives_no_power_over_those_who_share_it() {
+    let stage = Stage::new();
+    let attempts = "kill -KILL 0";
+    let (code, shown) = at_a_terminal(&stage.plan(), attempts, &[]);
+    assert!(code == Some(0) && shown.contains("the caller said 137"), "{code:?}\n{shown}");
+    let attempts = "perl -e '$key = \"x\"; print ioctl(STDIN, 0x5412, $key) ? \"typed\" : \"refused\", \"\\n\"'";
+    let (_, shown) = at_a_terminal(&stage.plan(), attempts, &[]);
+    assert!(shown.contains("refused\n"), "{shown}");
 }
 
 /// A key stops the command and whoever waits for it, and a shell that is told so lets both go on.
