@@ -1,9 +1,12 @@
 //! From what a session asks for, and policy permits, to the plan of its sandbox.
 
-use crate::{guard::Guard, toolchains::work_plan};
+use crate::{
+    guard::Guard,
+    toolchains::{CACHES, work_plan},
+};
 use adj_domain::SandboxMode;
 use adj_policy::{Limit, LimitError, LimitValue, PathRule};
-use adj_sandbox::{Bind, Limits, NetworkPlan, PROXY_PORT, PathPattern, PatternError, Plan, proxy_environment};
+use adj_sandbox::{Bind, HOME, Limits, NetworkPlan, PROXY_PORT, PathPattern, PatternError, Plan, proxy_environment};
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
@@ -73,6 +76,8 @@ pub(crate) fn plan(guard: &Guard, home: Option<&Path>, trust: &Path) -> Result<P
         plan.network = NetworkPlan::Proxy { port: PROXY_PORT };
         plan.env.extend(proxy_environment(PROXY_PORT));
         plan.env.remove("CARGO_NET_OFFLINE");
+        // What is fetched has to go somewhere: caches that cannot be written to would stop it.
+        plan.binds.retain(|bind| !CACHES.iter().any(|cache| bind.inside == Path::new(HOME).join(cache)));
         plan.binds.push(Bind { host: trust.to_owned(), inside: PathBuf::from(TRUST), writable: false });
         plan.env.extend(TRUST_VARIABLES.map(|name| (name.to_owned(), TRUST.to_owned())));
     }

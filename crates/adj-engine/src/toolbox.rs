@@ -9,12 +9,14 @@ use crate::{
 };
 use adj_domain::{EventId, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
 use adj_egress::{CertificateAuthority, CertificateError, Credential};
-use adj_sandbox::{CallError, Finding, ListenerError, Listeners, Mount, NetworkPlan, OpenError, StopError, Supervisor};
+use adj_sandbox::{
+    CallError, Finding, ListenerError, Listeners, Mode, Mount, NetworkPlan, OpenError, StopError, Supervisor,
+};
 use adj_workspace::{OpenRepositoryError, OpenWorkspacesError, ParseNameError, ParseObjectIdError, PrepareError};
 use std::{
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 use tokio::{sync::Mutex, task::JoinHandle};
@@ -44,6 +46,8 @@ pub enum ToolboxError {
     Open(#[from] OpenError),
     #[error("the sandbox could not be stopped")]
     Stop(#[from] StopError),
+    #[error("cannot look up the folder of hooks")]
+    Hooks(#[from] adj_workspace::GitError),
     #[error("the call did not come back from the sandbox")]
     Call(#[from] CallError),
     #[error("cannot use the folder of the session's sandbox")]
@@ -198,6 +202,9 @@ impl Toolbox {
             WorkspaceSpec::Direct { path } => {
                 let path = PathBuf::from(path);
                 plan.workspace = Mount::Direct { host: path.clone(), inside: path.clone() };
+                if plan.mode != Mode::DangerFullAccess {
+                    plan.protect.extend(hooks_within(engine, &path).await?);
+                }
                 plan.cwd = path;
             }
             WorkspaceSpec::Private { repository, commit, name } => {
@@ -267,6 +274,26 @@ async fn keep_open(
         }
     }
     drop(serving);
+}
+
+/// The user's own folder of hooks, where it lies in the folder that is worked on.
+async fn hooks_within(engine: &Inner, folder: &Path) -> Result<Vec<PathBuf>, ToolboxError> {
+    // Without a repository there is nothing to configure.
+    if !folder.ancestors().any(|above| above.join(".git").exists()) {
+        return Ok(Vec::new());
+    }
+    let Some(hooks) = engine.workspaces().await?.hooks_folder(folder).await? else {
+        return Ok(Vec::new());
+    };
+    // As it is written, and where it leads to.
+    let target = hooks.canonicalize().unwrap_or_else(|_| hooks.clone());
+    let mut within = vec![hooks.components().collect(), target];
+    within.retain(|path: &PathBuf| {
+        let mut rest = path.strip_prefix(folder).into_iter().flat_map(Path::components).peekable();
+        rest.peek().is_some() && rest.all(|part| matches!(part, Component::Normal(_)))
+    });
+    within.dedup();
+    Ok(within)
 }
 
 /// Writes into the same file, which a living sandbox shows.

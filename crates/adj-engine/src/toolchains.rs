@@ -20,7 +20,7 @@ const FOLDERS: [(&str, bool); 9] = [
     ("go/bin", true),
 ];
 /// Caches of packages that tools look for below their own home.
-const CACHES: [&str; 3] = [".cargo/registry", ".cargo/git", "go/pkg/mod"];
+pub(crate) const CACHES: [&str; 3] = [".cargo/registry", ".cargo/git", "go/pkg/mod"];
 
 /// A little more than the longest timeout that a tool may be given.
 const LONGEST_CALL: Duration = Duration::from_secs(3_660);

@@ -1,6 +1,8 @@
 //! The state folder: which stores, trees and workspaces there are, and how a workspace is made and found again.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use adj_sandbox::{Bind, GUARDED, Launcher, Mode, Mount, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, At, FileError, Scratch};
-use crate::git::{FindGitError, Git, GitError};
+use crate::git::{FindGitError, Git, GitError, Rules};
 use crate::id::{CommitId, Name};
 use crate::repository::{OpenRepositoryError, Repository};
 use crate::store::{Store, StoreError};
@@ -208,6 +210,23 @@ impl Workspaces {
     /// The repository whose working tree `folder` lies in.
     pub async fn repository(&self, folder: &Path) -> Result<Repository, OpenRepositoryError> {
         Repository::open(self.git.clone(), folder).await
+    }
+
+    /// The folder of hooks that the user has configured for the repository of `folder`, if there is one: `core.hooksPath`.
+    pub async fn hooks_folder(&self, folder: &Path) -> Result<Option<PathBuf>, GitError> {
+        let Some(top) = folder.ancestors().find(|above| above.join(".git").exists()) else { return Ok(None) };
+        let call = self.git.call(Rules::Users, "config").folder(top).accept(&[0, 1]);
+        let answer =
+            call.arguments(["--null", "--show-scope", "--type=path", "--get-all", "core.hooksPath"]).run().await?;
+        // Scope and value by turns; the last one counts, but for the one that we give ourselves.
+        let mut fields = answer.stdout.split(|byte| *byte == 0);
+        let mut found = None;
+        while let (Some(scope), Some(value)) = (fields.next(), fields.next()) {
+            if scope != b"command" && !value.is_empty() {
+                found = Some(top.join(OsStr::from_bytes(value)));
+            }
+        }
+        Ok(found)
     }
 
     /// Where the store of `repository` is: a bare git repository with all snapshots and merges.

@@ -86,7 +86,7 @@ fn read_lines() -> mpsc::Receiver<String> {
 async fn look(engine: &Engine, session: &SessionId, id: &EventId) -> Option<Question> {
     let open = questions::of_session(engine.store().as_ref(), session, None).await.ok()?;
     let now = adj_domain::Timestamp::now();
-    open.into_iter().find(|question| question.id == *id && question.expires_at > now)
+    open.into_iter().find(|question| question.id == *id && question.answered_by.is_none() && question.expires_at > now)
 }
 
 /// Asks one question until it is answered, here or elsewhere.

@@ -160,6 +160,7 @@ mod tests {
             asked_at: Timestamp::UNIX_EPOCH,
             expires_at: Timestamp::UNIX_EPOCH,
             process: None,
+            answered_by: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use adj_domain::{
     Approval, ApprovalSubject, Event, EventId, IdleReason, LogId, Ruling, Session, SessionEvent, SessionId, Timestamp,
-    WorkspaceSpec,
+    WorkspaceSpec, event::Input,
 };
 use adj_store::{LogFilter, LogKind, Store};
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub struct Question {
     pub expires_at: Timestamp,
     /// The process that works on the session now, and so takes the answer up by itself.
     pub process: Option<u32>,
+    /// Who has answered, where the session has not gone on since.
+    pub answered_by: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -126,6 +128,7 @@ impl Question {
                 asked_at,
                 expires_at: open.expires_at,
                 process,
+                answered_by: None,
             })
         };
         session.approvals.iter().filter_map(question).collect()
@@ -143,6 +146,7 @@ impl Question {
             "asked_at": self.asked_at,
             "expires_at": self.expires_at,
             "process": self.process,
+            "answered_by": self.answered_by,
         })
     }
 }
@@ -196,7 +200,16 @@ pub async fn of_session(store: &dyn Store, id: &SessionId, process: Option<u32>)
         bodies.push((event.id.clone(), event.session_event().map_err(anyhow::Error::new)?));
     }
     let session = Session::replay(id, bodies).map_err(anyhow::Error::new)?;
-    Ok(session.map(|session| Question::of(&session, &events, process)).unwrap_or_default())
+    let mut questions = session.map(|session| Question::of(&session, &events, process)).unwrap_or_default();
+    if !questions.is_empty() {
+        for input in store.pending(&id.clone().into()).await? {
+            let Input::Confirmation(answer) = input.input else { continue };
+            if let Some(question) = questions.iter_mut().find(|question| question.id == answer.approval_id) {
+                question.answered_by.get_or_insert(answer.by);
+            }
+        }
+    }
+    Ok(questions)
 }
 
 /// The one thing whose id begins like this.

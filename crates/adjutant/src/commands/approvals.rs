@@ -74,13 +74,17 @@ async fn list(as_json: bool) -> Result<()> {
     let now = Timestamp::now();
     let mut text = String::new();
     for question in &open {
-        let state = if question.expires_at <= now { "expired" } else { "expires" };
+        let state = match &question.answered_by {
+            Some(by) => format!("answered by {}; the session has not gone on yet", one_line(by, 60)),
+            None if question.expires_at <= now => format!("expired {}", when(question.expires_at)),
+            None => format!("expires {}", when(question.expires_at)),
+        };
         text.push_str(&format!("{}  {}: {}\n", question.id, one_line(&question.agent, 20), question.about.short()));
         if let Some(why) = &question.why {
             text.push_str(&format!("    why      {} ({})\n", one_line(&why.rule, 200), one_line(&place(why), 200)));
         }
         text.push_str(&format!("    session  {} on {}\n", question.session, one_line(&question.repository, 200)));
-        text.push_str(&format!("    asked    {}, {state} {}\n", when(question.asked_at), when(question.expires_at)));
+        text.push_str(&format!("    asked    {}, {state}\n", when(question.asked_at)));
     }
     print(&text)
 }

@@ -42,8 +42,12 @@ pub async fn trace(command: TraceCommand) -> Result<ExitCode> {
 }
 
 async fn list(store: &Arc<SqliteStore>, runs: bool, limit: u32, as_json: bool) -> Result<ExitCode> {
-    let filter = LogFilter { kind: runs.then_some(LogKind::Run), limit, ..LogFilter::default() };
-    let logs = store.logs(&filter).await?;
+    // One more, because the log of grants is not somebody's work: `trace show grants` has it.
+    let filter =
+        LogFilter { kind: runs.then_some(LogKind::Run), limit: limit.saturating_add(1), ..LogFilter::default() };
+    let mut logs = store.logs(&filter).await?;
+    logs.retain(|log| log.log != LogId::Grants);
+    logs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut text = String::new();
     for log in &logs {
         let holder = log.holder.as_ref();

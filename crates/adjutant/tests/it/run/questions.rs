@@ -49,7 +49,9 @@ fn a_run_waits_for_its_answers_also_over_kill_9() {
 fn a_run_is_no_more_than_policy_permits_and_asks_nobody_unless_told_to() {
     let world = World::playing(&squad(A, &does("a", "echo good > a.txt")));
     let repository = git_repository(&[("seed.txt", "seed\n")]);
-    let run = |words: &[&str]| world.run(repository.path(), &[&["run", "Do it", "--gate", "true"], words].concat());
+    let run = |words: &[&str]| {
+        world.run(repository.path(), &[&["run", "Do it", "--gate", "test -e a.txt", "--attempts", "1"], words].concat())
+    };
     world.settings("policy.toml", "allowed_sandbox_modes = [\"read-only\", \"workspace-write\"]\n");
     let refused = run(&["--sandbox", "danger-full-access"]).exits(2);
     assert!(refused.err.contains("policy.toml:1"), "{refused}");
