@@ -199,7 +199,7 @@ const LANDLOCK_BROUGHT: [(i32, &str); 8] = [
     (
         9,
         "sockets with a path (ABI 9); those that are there when a sandbox opens are covered, but not those that programs outside \
-         make later where it is shown",
+         make later, nor, beside the workspace, those of other network namespaces (containers)",
     ),
 ];
 

@@ -72,6 +72,8 @@ impl Walk {
                 Err(error) => return Err(error).doing(Layer::Protection, what),
             };
             let mut entries = RawDir::new(&folder, &mut buffer);
+            // One buffer for all names of a folder: most are looked at and forgotten.
+            let mut path = path.clone();
             while let Some(entry) = entries.next() {
                 let entry = match entry {
                     Ok(entry) => entry,
@@ -93,20 +95,21 @@ impl Walk {
                     },
                     kind => kind,
                 };
-                let path = path.join(name);
+                path.push(name);
                 if kind != FileType::Directory {
                     meet(&path, Met::Other(kind))?;
                 } else if meet(&path, Met::Folder)? {
                     if path.as_os_str().len() > MAX_PATH_BYTES {
                         meet(&path, Met::Closed)?;
-                        continue;
+                    } else {
+                        pending_bytes += path.as_os_str().len();
+                        if pending_bytes > MAX_PENDING_BYTES {
+                            return Err(too_large(shown));
+                        }
+                        pending.push(path.clone());
                     }
-                    pending_bytes += path.as_os_str().len();
-                    if pending_bytes > MAX_PENDING_BYTES {
-                        return Err(too_large(shown));
-                    }
-                    pending.push(path);
                 }
+                path.pop();
             }
         }
         Ok(())
