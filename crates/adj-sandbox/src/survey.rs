@@ -219,14 +219,22 @@ fn rows(findings: &Findings) -> Survey {
         detail: overlay.err().map_or("private layers over one tree".to_owned(), Clone::clone),
         lacks: Vec::new(),
         consequence: overlay.err().map(|_| "each agent of a run gets a whole copy of the tree: slower, and more disk"),
-        fix: overlay.err().map(|_| Layer::Overlay.fix()),
+        fix: overlay.err().map(|_| match findings.whole {
+            Ok(()) => Layer::Overlay.fix(),
+            Err(_) => "mend first what is needed and missing",
+        }),
         flag: None,
     });
     Survey { rows }
 }
 
 fn row(findings: &Findings, layer: Layer, name: &'static str, good: &str) -> SurveyRow {
-    let good = if layer == Layer::Limits { findings.limits } else { good };
+    let good = match layer {
+        Layer::Limits => findings.limits,
+        // What does not work together is said by the row that it is about.
+        Layer::Helper if findings.whole.is_err() => "starts",
+        _ => good,
+    };
     let wrong = wrong_with(findings, layer);
     let is_available = wrong.is_none();
     let mut lacks: Vec<&'static str> = Vec::new();

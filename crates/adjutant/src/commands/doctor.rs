@@ -31,6 +31,9 @@ struct Row {
     name: &'static str,
     state: State,
     detail: String,
+    /// What it could do besides, on a newer system.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lacks: Vec<&'static str>,
     /// What follows from what is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     consequence: Option<String>,
@@ -40,12 +43,12 @@ struct Row {
 
 impl Row {
     fn good(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Good, detail: detail.into(), consequence: None, fix: None }
+        Self { name, state: State::Good, detail: detail.into(), lacks: Vec::new(), consequence: None, fix: None }
     }
 
     fn missing(name: &'static str, detail: impl Into<String>, consequence: &str, fix: &str) -> Self {
         let (consequence, fix) = (Some(consequence.to_owned()), Some(fix.to_owned()));
-        Self { name, state: State::Missing, detail: detail.into(), consequence, fix }
+        Self { name, state: State::Missing, detail: detail.into(), lacks: Vec::new(), consequence, fix }
     }
 }
 
@@ -79,6 +82,9 @@ fn rendered(rows: &[Row], is_confined: bool, is_usable: bool) -> String {
             State::Missing => "MISSING",
         };
         text.push_str(&format!("{mark:<8} {:<14} {}\n", row.name, row.detail));
+        for lacking in &row.lacks {
+            text.push_str(&format!("{:<23} lacks: {lacking}\n", ""));
+        }
         for (word, said) in [("so", &row.consequence), ("do", &row.fix)] {
             if let Some(said) = said {
                 text.push_str(&format!("{:<23} {word}: {said}\n", ""));
@@ -108,15 +114,9 @@ fn sandbox_rows(survey: Survey) -> Vec<Row> {
                 _ => State::Limited,
             },
             detail: row.detail,
-            consequence: match row.lacks.as_slice() {
-                [] => row.consequence.map(str::to_owned),
-                lacks => Some(format!("it does not see to {}", lacks.join(", nor to "))),
-            },
-            fix: match row.fix {
-                None if row.lacks.is_empty() => None,
-                None => Some("nothing has to be done; a newer kernel brings it".to_owned()),
-                Some(fix) => Some(format!("{fix}{flag}")),
-            },
+            lacks: row.lacks,
+            consequence: row.consequence.map(str::to_owned),
+            fix: row.fix.map(|fix| format!("{fix}{flag}")),
         }
     };
     survey.rows.into_iter().map(shown).collect()
@@ -214,8 +214,8 @@ MISSING  namespaces     as it is
                         do: mend it; or accept the risk with `--sandbox danger-full-access`
 ok       proc           as it is
 less     Landlock       as it is
-                        so: it does not see to this, nor to that
-                        do: nothing has to be done; a newer kernel brings it
+                        lacks: this
+                        lacks: that
 less     overlay        as it is
                         so: nothing runs
                         do: mend it
