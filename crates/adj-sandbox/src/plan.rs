@@ -373,7 +373,7 @@ mod tests {
             plan.mode = Mode::DangerFullAccess;
             assert!(plan.check().is_err(), "{text}");
         }
-        let cases: [(&str, Change, bool); 20] = [
+        let cases: [(&str, Change, bool); 22] = [
             ("as it is", |_| {}, true),
             ("relative cwd", |plan| plan.cwd = "src".into(), false),
             ("dots in cwd", |plan| plan.cwd = "/workspace/../etc".into(), false),
@@ -401,6 +401,8 @@ mod tests {
             ("hooks outside", |plan| plan.protect.push("/etc/hooks".into()), false),
             ("hooks above", |plan| plan.protect.push("../hooks".into()), false),
             ("no time", |plan| plan.limits.wall = Duration::ZERO, false),
+            ("no processor time", |plan| plan.limits.cpu = Duration::ZERO, false),
+            ("no room", |plan| plan.limits.disk_bytes = 0, false),
         ];
         for (name, change, is_fine) in cases {
             let mut plan = Plan::new(Mode::WorkspaceWrite);

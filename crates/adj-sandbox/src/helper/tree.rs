@@ -275,3 +275,87 @@ fn parent_of(pid: i32) -> Option<i32> {
     // The name in parentheses may contain anything, so fields are counted from its end.
     text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_whatever_its_name_is() {
+        let fields = "S 1 7 7 0 -1 4194304 100 0 0 0 11 22 33 44 20 0 5 0 777 1000 12 99";
+        for name in ["cat", "a b", ") S 1 2", "(((", "x) Z 0 0 0", "\n"] {
+            let seen = Seen::parse(9, &format!("9 ({name}) {fields}")).expect(name);
+            let found = (seen.own, seen.waited, seen.threads, seen.start, seen.holder);
+            assert_eq!(found, (33, 77, 5, 777, 9), "{name}");
+            assert_eq!(seen.resident, 12 * rustix::param::page_size() as u64, "{name}");
+        }
+        for text in
+            ["", "9 (cat", "9 (cat) ", "9 (cat) S 1 2 3", "9 (cat) S x x x x x x x x x x x x x x x x x x x x x x"]
+        {
+            assert!(Seen::parse(9, text).is_none(), "{text}");
+        }
+        assert!(is_ended("9 (cat) Z 1") && !is_ended("9 (Z Z) S 1"));
+    }
+
+    #[test]
+    fn time_is_counted_once_however_a_process_ends() {
+        // Number, ticks of its own, ticks of children it waited for; and what all looks so far come to.
+        type Process = (i32, u64, u64);
+        type Look = (&'static [Process], u64);
+        let cases: [(&str, &[Look]); 6] = [
+            ("one that goes on", &[(&[(1, 0, 0), (2, 10, 0)], 10), (&[(1, 0, 0), (2, 25, 0)], 25)]),
+            ("pid 1 itself", &[(&[(1, 50, 0), (2, 10, 0)], 10), (&[(1, 90, 0), (2, 10, 0)], 10)]),
+            ("a child that was seen", &[(&[(1, 0, 0), (2, 5, 0), (3, 30, 0)], 35), (&[(1, 0, 0), (2, 5, 32)], 37)]),
+            ("a child that was not seen", &[(&[(1, 0, 0), (2, 5, 0)], 5), (&[(1, 0, 0), (2, 6, 40)], 46)]),
+            ("a child nobody waited for", &[(&[(1, 0, 0), (2, 5, 0), (3, 30, 0)], 35), (&[(1, 0, 0), (2, 6, 0)], 36)]),
+            // The parent was read after the child had ended, the child before.
+            (
+                "a child that was seen twice",
+                &[
+                    (&[(1, 0, 0), (2, 5, 30), (3, 30, 0)], 65),
+                    (&[(1, 0, 0), (2, 6, 30)], 66),
+                    (&[(1, 0, 0), (2, 6, 50)], 66),
+                    (&[(1, 0, 0), (2, 6, 65)], 71),
+                ],
+            ),
+        ];
+        for (name, looks) in cases {
+            let limits = Limits::default();
+            let mut watch = Watch::new(&limits, 2);
+            for (index, (processes, expected)) in looks.iter().enumerate() {
+                let seen = |&(pid, own, waited): &Process| Seen {
+                    pid,
+                    start: 1,
+                    threads: 1,
+                    resident: 0,
+                    holder: pid,
+                    own,
+                    waited,
+                };
+                watch.count_time(&processes.iter().map(seen).collect::<Vec<_>>());
+                assert_eq!(watch.used, *expected, "{name}, look {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_below_us_is_found() {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 100 & echo $!; read x; kill $!"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut word = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().expect("a pipe")), &mut word)
+            .expect("a number");
+        let grandchild = word.trim().parse::<i32>().expect("a number");
+        for found in [below(own), descendants(own)] {
+            assert!(found.contains(&(child.id() as i32)) && found.contains(&grandchild), "{found:?}");
+            assert!(!found.contains(&own), "{found:?}");
+        }
+        drop(child.stdin.take());
+        child.wait().expect("its end");
+    }
+}

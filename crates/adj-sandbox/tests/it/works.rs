@@ -171,6 +171,7 @@ async fn the_probe_builds_a_real_sandbox() {
     let stage = Stage::new();
     let found = stage.launcher.probe(&stage.outside).await.expect("this machine has what it takes");
     assert!(found.landlock_abi >= 3);
+    assert_eq!(found.limits, adj_sandbox::limit_mechanism().text());
     let left: Vec<_> =
         fs::read_dir(&stage.outside).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("probe")), "{left:?}");
