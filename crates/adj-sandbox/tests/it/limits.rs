@@ -180,13 +180,16 @@ async fn the_workspace_grows_only_so_far() {
     let cases = [
         ("one large file", "head -c 300000000 /dev/zero > big; sleep 100".to_owned(), true),
         ("many files", format!("for i in $(seq 1000); do {fill} > $i; done; sleep 100"), true),
-        ("empty files", "mkdir d; cd d; perl -e 'for (1..20000) { open F, \">$_\" }'; sleep 100".to_owned(), true),
         ("a file that was there", "head -c 100000000 /dev/zero >> file.txt; sleep 100".to_owned(), true),
         ("out of sight", format!("mkdir -m 300 d; for i in $(seq 1000); do {fill} > d/$i; done; sleep 100"), true),
         ("holes", "truncate -s 1G hole; sleep 1.5; rm hole".to_owned(), false),
         ("little", "head -c 1000000 /dev/zero > little; sleep 1.5".to_owned(), false),
         ("elsewhere", format!("for i in $(seq 20); do {fill} > /tmp/$i; done; sleep 1"), false),
     ];
+    // What a file costs beside its bytes counts too.
+    let script = "mkdir d; cd d; perl -e 'for (1..1000) { open F, \">$_\" }'; sleep 100";
+    let found = reached(script, |limits| limits.disk_bytes = 256 << 10).await;
+    assert_eq!(found, Some(Reached::DiskBytes(256 << 10)), "empty files");
     for (name, script, is_too_much) in cases {
         let found = reached(&script, |limits| limits.disk_bytes = limit).await;
         assert_eq!(found, is_too_much.then_some(Reached::DiskBytes(limit)), "{name}");
