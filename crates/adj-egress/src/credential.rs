@@ -14,7 +14,7 @@ use memchr::memmem;
 use zeroize::Zeroizing;
 
 /// A secret that is known inside by its placeholder only.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     pub name: String,
     /// Random and long, so that it stands nowhere by chance.

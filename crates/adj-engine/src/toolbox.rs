@@ -5,10 +5,10 @@ use crate::{
     door::{self, Door},
     engine::{Inner, Parts, Upstream},
     guard::Guard,
-    secrets,
+    secrets::{self, Secrets},
 };
 use adj_domain::{EventId, SessionId, SessionSpec, ToolOutcome, ToolRequest, WorkspaceSpec};
-use adj_egress::{CertificateAuthority, CertificateError, Credential};
+use adj_egress::{CertificateAuthority, CertificateError, Credential, Egress};
 use adj_sandbox::{
     CallError, Finding, ListenerError, Listeners, Mode, Mount, NetworkPlan, OpenError, StopError, Supervisor,
 };
@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
 };
 use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 /// Why a tool could not be called.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +78,26 @@ struct Opened {
     root: PathBuf,
     /// The policy that the sandbox was made under; under another one it is made anew.
     policy: String,
-    door: Option<JoinHandle<()>>,
+    /// The secrets that its door puts in; with others it is made anew.
+    credentials: Vec<Credential>,
+    shut: CancellationToken,
+    door: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Opened {
+    /// Ends all connections of its door and waits until they have ended.
+    async fn shut_door(&self) {
+        self.shut.cancel();
+        if let Some(door) = self.door.lock().await.take() {
+            // A panic in there has been reported; the door is shut either way.
+            let _ = door.await;
+        }
+    }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if let Some(door) = &self.door {
+        if let Some(door) = self.door.get_mut() {
             door.abort();
         }
     }
@@ -180,23 +195,39 @@ impl Toolbox {
 
     async fn opened(&self, engine: &Inner, guard: &Guard) -> Result<Arc<Opened>, ToolboxError> {
         let mut open = self.open.lock().await;
+        let secrets = self.secrets(engine, guard).await?;
         match open.as_ref() {
-            Some(opened) if opened.policy == guard.hash => Ok(Arc::clone(opened)),
-            _ => Ok(Arc::clone(open.insert(Arc::new(self.start(engine, guard).await?)))),
+            Some(opened) if opened.policy == guard.hash && opened.credentials == secrets.credentials => {
+                Ok(Arc::clone(opened))
+            }
+            _ => {
+                // Two doors would stand side by side, one of them with what holds no longer.
+                if let Some(old) = open.take() {
+                    old.shut_door().await;
+                }
+                Ok(Arc::clone(open.insert(Arc::new(self.start(engine, guard, secrets).await?))))
+            }
         }
     }
 
-    async fn start(&self, engine: &Inner, guard: &Guard) -> Result<Opened, ToolboxError> {
+    /// What the vault has for the session now: a secret may have been replaced or removed since the last call.
+    async fn secrets(&self, engine: &Inner, guard: &Guard) -> Result<Secrets, ToolboxError> {
+        if guard.confinement.network.is_none() {
+            return Ok(Secrets::default());
+        }
+        let mut vault = engine.parts.vault.lock().await;
+        vault.reload()?;
+        Ok(secrets::choose(&vault, guard, self.session.as_str()))
+    }
+
+    async fn start(&self, engine: &Inner, guard: &Guard, secrets: Secrets) -> Result<Opened, ToolboxError> {
         let mut plan = confinement::plan(guard, engine.parts.home.as_deref(), &self.trust)?;
         let mut through = None;
         if plan.network != NetworkPlan::Off {
-            let mut vault = engine.parts.vault.lock().await;
-            vault.reload()?;
-            let secrets = secrets::choose(&vault, guard, self.session.as_str());
             plan.env.extend(secrets.environment);
             let authority = CertificateAuthority::generate()?;
             write_in_place(&self.trust, &authority.trust_bundle(&engine.upstream.extra_roots))?;
-            through = Some((secrets.credentials, authority));
+            through = Some(authority);
         }
         match &self.workspace {
             WorkspaceSpec::Direct { path } => {
@@ -226,15 +257,18 @@ impl Toolbox {
             }
             opened => opened?,
         };
+        let shut = CancellationToken::new();
         let door = match through {
-            Some((credentials, authority)) => {
+            Some(authority) => {
                 let listeners = supervisor.listeners().await?;
                 let (door, upstream) = (Arc::clone(&self.door), engine.upstream.clone());
-                Some(tokio::spawn(keep_open(listeners, door, credentials, authority, upstream)))
+                let credentials = secrets.credentials.clone();
+                Some(tokio::spawn(keep_open(listeners, shut.clone(), door, credentials, authority, upstream)))
             }
             None => None,
         };
-        Ok(Opened { supervisor, root, policy: guard.hash.clone(), door })
+        let (policy, door) = (guard.hash.clone(), Mutex::new(door));
+        Ok(Opened { supervisor, root, policy, credentials: secrets.credentials, shut, door })
     }
 
     pub(crate) async fn close(&self) -> Result<(), ToolboxError> {
@@ -253,14 +287,19 @@ impl Toolbox {
 /// Serves the door of each sandbox in turn: one takes the place of another that died.
 async fn keep_open(
     mut listeners: Listeners,
+    shut: CancellationToken,
     door: Arc<Door>,
     credentials: Vec<Credential>,
     authority: CertificateAuthority,
     upstream: Upstream,
 ) {
-    let mut serving = None;
+    let mut serving: Option<Egress> = None;
     loop {
-        match listeners.next().await {
+        let next = tokio::select! {
+            () = shut.cancelled() => break,
+            next = listeners.next() => next,
+        };
+        match next {
             Ok(Some(listener)) => match door::serve(&door, listener, &upstream, credentials.clone(), authority.clone())
             {
                 Ok(egress) => serving = Some(egress),
@@ -273,7 +312,9 @@ async fn keep_open(
             }
         }
     }
-    drop(serving);
+    if let Some(egress) = serving {
+        egress.stop().await;
+    }
 }
 
 /// The user's own folder of hooks, where it lies in the folder that is worked on.

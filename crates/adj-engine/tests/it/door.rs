@@ -225,6 +225,36 @@ async fn a_command_has_its_network_back_when_a_process_takes_over() {
     engine.close_all().await.unwrap();
 }
 
+/// The process lives, the turn does not: who could write down what happens is gone, so nothing happens.
+#[tokio::test]
+async fn nothing_goes_out_while_no_turn_is_at_work() {
+    let mut world = World::new();
+    world.rules(ASK);
+    let outside = Host::start().await;
+    let (open, ask) = (format!("open.test:{}", outside.port), format!("ask.test:{}", outside.port));
+    let script = format!(
+        "touch first; until [ -e go ]; do sleep 0.02; done; knock {open} > open.txt; knock {ask}; touch second; \
+         until [ -e on ]; do sleep 0.02; done; knock {open}"
+    );
+    let engine = world.engine(&runs(&script));
+    begin(&world, &engine, vec![host("open.test", outside.port), host("ask.test", outside.port)], false).await;
+    world.work_until_dead_when(&engine, || world.work_dir().join("first").exists()).await;
+    fs::write(world.work_dir().join("go"), "").unwrap();
+    eventually(|| world.work_dir().join("second").exists()).await;
+    assert!(world.read("open.txt").contains("no turn is at work"), "{}", world.read("open.txt"));
+    assert_eq!((outside.spoken(), decided(&world, &engine).await), (0, Vec::new()));
+    let working = works(&world, &engine);
+    // It has the door open before it looks for the call.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fs::write(world.work_dir().join("on"), "").unwrap();
+    working.await.unwrap().unwrap();
+    let results = world.results(&engine).await;
+    assert_eq!(results[0].lines().last(), Some(THROUGH), "{results:?}");
+    assert!(results[0].lines().next().unwrap().contains("no turn is at work"), "{results:?}");
+    assert_eq!((outside.spoken(), count(&world, &engine, "approval.requested").await), (1, 0));
+    engine.close_all().await.unwrap();
+}
+
 /// A question about a host outlives the process that asked: its answer counts, and nobody is asked again.
 #[tokio::test]
 async fn a_question_about_a_host_outlives_its_process() {

@@ -159,6 +159,48 @@ async fn a_secret_is_seen_by_its_host_and_by_nobody_else() {
     assert!(look_through(world.home.path()) > 5);
 }
 
+/// What is done to the vault holds from the next call on, in a session that goes on.
+#[tokio::test]
+async fn a_secret_that_is_replaced_or_removed_is_used_no_longer() {
+    let mut world = World::new();
+    world.upstream = Upstream { resolver: Arc::new(Loopback::default()), extra_roots: company().pem.clone() };
+    let own = TlsHost::start(mirror).await;
+    let hosts = vec![host("secret.test", own.port)];
+    put(&world, "token", CANARY, hosts.clone(), false);
+    let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    let ask = |token: &str| {
+        format!(
+            "{exe} __client secret.test {} \"GET / HTTP/1.1|Host: secret.test:{}|Authorization: Bearer {token}|\
+                 Connection: close||\"\n",
+            own.port, own.port
+        )
+    };
+    let script = format!("{}[ -e old ] || echo \"$TOKEN\" > old; {}", ask("$TOKEN"), ask("$(cat old)"));
+    let command = serde_json::to_string(&script).unwrap();
+    let rules = format!(
+        "  - {{when: {{after_tool: bash}}, say: done}}\n  - calls: [{{tool: bash, input: {{command: {command}}}}}]"
+    );
+    let engine = world.engine(&rules);
+    let network = Some(NetworkRequest { hosts: hosts.clone(), ask: false });
+    let confinement = Confinement { network, read: vec![exe.clone()], ..Confinement::default() };
+    engine.create(&world.id, NewSession { confinement, ..world.new_session() }).await.unwrap();
+    let seen = async |text: &str| {
+        let before = own.seen().len();
+        world.say(&engine, text).await;
+        world.work(&engine).await.unwrap();
+        let seen = own.seen()[before..].concat();
+        (seen.matches(CANARY).count(), seen.matches(GIT_CANARY).count())
+    };
+    assert_eq!(seen("first").await, (2, 0));
+    put(&world, "token", GIT_CANARY, hosts.clone(), false);
+    assert_eq!(seen("replaced").await, (0, 2), "the placeholder stands for the new value");
+    let folder = world.state().join("vault");
+    let mut vault = Vault::open(&folder, Arc::new(Keys::new(KeySource::File, &folder, None))).unwrap();
+    assert!(vault.remove("token").unwrap());
+    assert_eq!(seen("removed").await, (0, 0));
+    engine.close_all().await.unwrap();
+}
+
 /// Everything that runs for the session, while its secret is in use: without it, and without leave to dump memory.
 fn look_at_processes(world: &World) {
     let (supervisor, processes) = (world.supervisor().canonicalize().unwrap(), world.processes());
