@@ -1,6 +1,6 @@
 //! Questions to people, while processes die, people answer twice, and the world changes under the question.
 
-use crate::world::{Fault, Faulty, World, check_folds, eventually};
+use crate::world::{Fault, Faulty, World, check_folds, dies, eventually};
 use adj_domain::{
     ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Confirmation, EventId, IdleReason, PendingInput,
     SessionEvent, SessionId, event::Input,
@@ -70,13 +70,17 @@ async fn count(world: &World, engine: &Engine, kind: &str) -> usize {
 }
 
 /// All that a session goes through, from the beginning or from wherever somebody else has left it.
-async fn live(world: &World, engine: &Engine, result: ApprovalResult) -> TurnEnd {
+async fn live(world: &World, engine: &Engine, result: Option<ApprovalResult>) -> TurnEnd {
     begin(world, engine).await;
     let end = world.work(engine).await.unwrap();
     if !waits(&end) {
         return end;
     }
     let open = engine.session(&world.id).await.unwrap().approvals[0].id.clone();
+    let Some(result) = result else {
+        tokio::time::sleep(SHORT).await;
+        return world.work(engine).await.unwrap();
+    };
     match engine.answer(&world.id, &open, answer(result)).await {
         Ok(()) | Err(EngineError::Answer(AnswerError::AlreadyAnswered { .. })) => {}
         Err(error) => panic!("{error:?}"),
@@ -84,10 +88,16 @@ async fn live(world: &World, engine: &Engine, result: ApprovalResult) -> TurnEnd
     world.work(engine).await.unwrap()
 }
 
+/// How long a question stands that nobody answers.
+const SHORT: Duration = Duration::from_millis(30);
+
 /// A process dies after its every write, and the one that takes over dies too; a third one comes to the end.
-async fn check_crashes(result: ApprovalResult) {
+async fn check_crashes(result: Option<ApprovalResult>) {
     for writes in 1.. {
         let mut world = World::new();
+        if result.is_none() {
+            world.policy(&format!("expire_approvals_after = \"{}ms\"\n", SHORT.as_millis()));
+        }
         let mut deaths = 0;
         for last in [writes, writes % 5 + 1] {
             let faulty = Faulty::new(&world.memory, Fault::DeadAfterWrites(last));
@@ -97,17 +107,19 @@ async fn check_crashes(result: ApprovalResult) {
                 end = living => assert_eq!(end.reason, Some(IdleReason::EndTurn)),
                 () = eventually(|| faulty.has_happened()) => deaths += 1,
             }
-            drop((engine, faulty));
+            dies(engine, faulty).await;
             world.next_process();
         }
         let engine = world.engine_on(Arc::new(world.memory.clone()), "node_3", RULES);
         let end = live(&world, &engine, result).await;
         let context = format!("{result:?} after {writes} writes and {deaths} deaths");
         assert_eq!((end.reason, end.last_message.as_deref()), (Some(IdleReason::EndTurn), Some("done")), "{context}");
-        let ran = if result == ALLOW { "ran\n" } else { "" };
+        let ran = if result == Some(ALLOW) { "ran\n" } else { "" };
         assert_eq!(world.read("ran.txt"), ran, "{context}");
-        assert_eq!(count(&world, &engine, "tool.started").await, usize::from(result == ALLOW), "{context}");
-        assert_eq!(count(&world, &engine, "user.tool_confirmation").await, 1, "{context}");
+        assert_eq!(count(&world, &engine, "tool.started").await, usize::from(result == Some(ALLOW)), "{context}");
+        let confirmed = count(&world, &engine, "user.tool_confirmation").await;
+        let expired = count(&world, &engine, "approval.expired").await;
+        assert_eq!((confirmed, expired), if result.is_some() { (1, 0) } else { (0, 1) }, "{context}");
 
         // The same answer once more, as it stands in the log, changes nothing.
         let before = check_folds(&world.id, &engine.events(&world.log()).await.unwrap());
@@ -133,12 +145,17 @@ async fn check_crashes(result: ApprovalResult) {
 
 #[tokio::test]
 async fn what_was_allowed_runs_once_whichever_write_a_process_dies_after() {
-    check_crashes(ALLOW).await;
+    check_crashes(Some(ALLOW)).await;
 }
 
 #[tokio::test]
 async fn what_was_denied_never_runs_whichever_write_a_process_dies_after() {
-    check_crashes(DENY).await;
+    check_crashes(Some(DENY)).await;
+}
+
+#[tokio::test]
+async fn what_nobody_answered_never_runs_whichever_write_a_process_dies_after() {
+    check_crashes(None).await;
 }
 
 #[tokio::test]
@@ -408,7 +425,7 @@ async fn an_allowance_that_nobody_came_to_use_holds_for_what_was_seen_too() {
         let (open, _) = asked(&world, &engine).await;
         engine.answer(&world.id, &open, answer(ALLOW)).await.unwrap();
         world.work_until_dead_when(&engine, || faulty.has_happened()).await;
-        drop((engine, faulty));
+        dies(engine, faulty).await;
         world.next_process();
         change(&mut world);
         let engine = world.engine_on(Arc::new(world.memory.clone()), "node_2", RULES);

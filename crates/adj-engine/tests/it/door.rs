@@ -2,7 +2,7 @@
 
 use crate::{
     beyond::{Host, Loopback, THROUGH, begin, decided, host, runs},
-    world::{Fault, Faulty, World, check_folds, eventually, next},
+    world::{Fault, Faulty, World, check_folds, dies, eventually, next},
 };
 use adj_domain::{
     Approval, ApprovalPolicy, ApprovalResult, Confinement, EventId, Grant, GrantScope, GrantSubject, IdleReason,
@@ -330,4 +330,61 @@ async fn a_host_that_was_granted_is_closed_when_the_grant_is_taken_back() {
         [(Verdict::Allow, "grant"), (Verdict::Deny, "organisation")]
     );
     engine.close_all().await.unwrap();
+}
+
+/// A process dies after its every write, while a command waits for a host that somebody is asked about.
+#[tokio::test]
+async fn a_host_is_reached_only_when_allowed_whichever_write_a_process_dies_after() {
+    for result in [ApprovalResult::Allow, ApprovalResult::Deny] {
+        for writes in 1.. {
+            let mut world = World::new();
+            world.rules(ASK);
+            let outside = Host::start().await;
+            let rules = runs(&format!("echo ran >> ran.txt; knock ask.test:{}", outside.port));
+            let faulty = Faulty::new(&world.memory, Fault::DeadAfterWrites(writes));
+            let engine = world.engine_on(faulty.clone(), "node_1", &rules);
+            let died = tokio::select! {
+                () = lives(&world, &engine, outside.port, result) => false,
+                () = eventually(|| faulty.has_happened()) => true,
+            };
+            dies(engine, faulty).await;
+            world.next_process();
+            let engine = world.engine_on(Arc::new(world.memory.clone()), "node_2", &rules);
+            lives(&world, &engine, outside.port, result).await;
+            let context = format!("{result:?} after {writes} writes");
+            assert_eq!(world.read("ran.txt"), "ran\n", "{context}");
+            assert_eq!(count(&world, &engine, "tool.started").await, 1, "{context}");
+            let allowed = result == ApprovalResult::Allow;
+            assert!(outside.spoken() <= usize::from(allowed), "{context}: {}", outside.spoken());
+            assert!(count(&world, &engine, "approval.requested").await <= 1, "{context}");
+            check_folds(&world.id, &engine.events(&world.log()).await.unwrap());
+            engine.close_all().await.unwrap();
+            if !died {
+                assert!(writes > 12, "{writes} writes");
+                assert_eq!(outside.spoken(), usize::from(allowed), "{context}");
+                break;
+            }
+        }
+    }
+}
+
+/// All that the session goes through, with somebody at hand who answers whatever is asked.
+async fn lives(world: &World, engine: &Engine, port: u16, result: ApprovalResult) {
+    begin(world, engine, vec![host("ask.test", port)], false).await;
+    let answering = async {
+        loop {
+            for open in engine.session(&world.id).await.unwrap().approvals {
+                match engine.answer(&world.id, &open.id, answer(result)).await {
+                    Ok(()) | Err(EngineError::Answer(_)) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let end = tokio::select! {
+        end = world.work(engine) => end.unwrap(),
+        () = answering => unreachable!("it has no end"),
+    };
+    assert_eq!(end.reason, Some(IdleReason::EndTurn));
 }

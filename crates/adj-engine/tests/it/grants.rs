@@ -2,7 +2,7 @@
 
 use crate::{
     approvals::{asked, waits},
-    world::{World, eventually},
+    world::{Fault, Faulty, World, dies, eventually},
 };
 use adj_domain::{
     ApprovalPolicy, ApprovalResult, EventId, Grant, GrantScope, GrantSubject, SessionEvent, SessionId, Timestamp,
@@ -248,5 +248,36 @@ async fn grants_that_come_at_once_are_all_remembered() {
     }
     for engine in &engines {
         assert_eq!(engine.grants().await.unwrap().standing.len(), 16);
+    }
+}
+
+/// Who gives a permission, or takes it back, may die after any write: said once more, it is as if nothing had been.
+#[tokio::test]
+async fn grants_are_whole_whichever_write_a_process_dies_after() {
+    for writes in 1.. {
+        let mut world = World::new();
+        let given = grant("touch", prefix(&["touch"]), here(&world), HOUR);
+        let other = grant("other", prefix(&["ls"]), here(&world), HOUR);
+        let faulty = Faulty::new(&world.memory, Fault::DeadAfterWrites(writes));
+        let engine = world.engine_on(faulty.clone(), "node_1", SHELL);
+        let living = async {
+            engine.give(given.clone()).await.unwrap();
+            engine.give(other.clone()).await.unwrap();
+            engine.revoke(&given.id, "somebody").await.unwrap();
+        };
+        let died = tokio::select! {
+            () = living => false,
+            () = eventually(|| faulty.has_happened()) => true,
+        };
+        dies(engine, faulty).await;
+        world.next_process();
+        let engine = world.engine_on(Arc::new(world.memory.clone()), "node_2", SHELL);
+        engine.give(other.clone()).await.unwrap();
+        engine.revoke(&given.id, "somebody").await.unwrap();
+        assert_eq!(engine.grants().await.unwrap().standing, std::slice::from_ref(&other), "{writes}");
+        if !died {
+            assert!(writes > 8, "{writes} writes");
+            return;
+        }
     }
 }

@@ -415,6 +415,13 @@ impl Store for Faulty {
     }
 }
 
+/// A process dies: its engine goes, and with it everything that it has begun.
+pub async fn dies(engine: Engine, store: Arc<Faulty>) {
+    let left = Arc::downgrade(&store);
+    drop((engine, store));
+    eventually(|| left.strong_count() == 0).await;
+}
+
 /// A vault that nobody has put anything into.
 pub fn empty_vault(state: &Path) -> Vault {
     let folder = state.join("vault");
