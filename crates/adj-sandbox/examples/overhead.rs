@@ -2,10 +2,11 @@
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use adj_sandbox::{Command, Frame, Launcher, Mode, Mount, Plan, WorkerChannel, dispatch_helper};
+use adj_sandbox::{Command, Frame, Here, Launcher, Mode, Mount, Plan, Streams, WorkerChannel, dispatch_helper};
 
 const ROUNDS: usize = 100;
 
@@ -85,7 +86,44 @@ fn report(what: &str, mut times: Vec<Duration>) {
     println!("{what}: median {:?}, least {:?}, 95 % below {:?}", at(50), at(0), at(95));
 }
 
+/// One command for somebody who waits, from the start of a program to its end: this program itself, with a word.
+fn cold() {
+    let mut plan = Plan::new(Mode::WorkspaceWrite);
+    plan.limits.wall = Duration::from_secs(60);
+    let ended = Here::fork().and_then(|mut here| {
+        here.start(&plan, &["/bin/true".into()], Streams::Inherited)?;
+        here.wait(drop)
+    });
+    assert!(ended.expect("a sandbox").is_success());
+}
+
+fn measure_cold() {
+    let (mut bare, mut empty, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+    let exe = std::env::current_exe().expect("our own program");
+    for _ in 0..ROUNDS {
+        for (program, word, times) in
+            [(Path::new("/bin/true"), "", &mut bare), (&exe, "nothing", &mut empty), (&exe, "cold", &mut cold)]
+        {
+            let began = Instant::now();
+            let status =
+                std::process::Command::new(program).arg(word).stdin(Stdio::null()).status().expect("it starts");
+            times.push(began.elapsed());
+            assert!(status.success());
+        }
+    }
+    report("spawned: /bin/true", bare);
+    report("spawned: this program, which does nothing", empty);
+    report("spawned: this program, which confines /bin/true", cold);
+}
+
 fn main() {
     dispatch_helper(work);
-    measure();
+    match std::env::args().nth(1).as_deref() {
+        Some("nothing") => {}
+        Some("cold") => cold(),
+        _ => {
+            measure_cold();
+            measure();
+        }
+    }
 }
