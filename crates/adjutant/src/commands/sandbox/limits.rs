@@ -4,7 +4,7 @@ use super::Wanted;
 use crate::{cli::ConfinementArgs, confinement};
 use adj_domain::{Ruling, SandboxMode, Verdict};
 use adj_policy::{Limit, LimitValue};
-use adj_sandbox::Streams;
+use adj_sandbox::{LimitMechanism, Streams, limit_mechanism};
 use serde::Serialize;
 
 /// One limit as it came out.
@@ -50,6 +50,9 @@ fn held_by(limit: Limit, wanted: &Wanted) -> &'static str {
         Limit::Wall => "a clock outside",
         Limit::Output => "counted on its way out",
         _ if !is_confined => "nothing: there is no sandbox",
+        Limit::Memory | Limit::Processes if limit_mechanism() == LimitMechanism::Cgroup => {
+            "cgroup v2; rlimit for each process"
+        }
         Limit::Memory => "all processes looked at every 50 ms; rlimit of twice as much for each",
         Limit::Processes => "rlimit; all processes counted every 50 ms",
         Limit::OpenFiles | Limit::FileSize => "rlimit for each process",

@@ -106,9 +106,16 @@ fn limits_hold_and_say_so() {
     let world = World::new();
     let folder = world.folder("work", &[]);
     let cases = [
-        ("wall=300ms", "sleep 100", 124, "longer than 300ms"),
-        ("memory=64MiB", "perl -e '$x = \"x\" x 100e6; sleep 20' & sleep 20", 137, "more than 64MiB of memory"),
-        ("output=10KiB", "yes", 137, "more than 10KiB"),
+        ("wall=300ms", "sleep 100", 124, "longer than the limit wall=300ms"),
+        (
+            "memory=64MiB",
+            "perl -e '$x = \"x\" x 100e6; sleep 20' & sleep 20",
+            137,
+            "more memory than the limit memory=64MiB",
+        ),
+        ("output=10KiB", "yes", 137, "more output than the limit output=10KiB"),
+        ("cpu=1s", "while :; do :; done", 137, "more processor time than the limit cpu=1s"),
+        ("disk=4MiB", "head -c 8000000 /dev/zero > much; sleep 100", 137, "grew by more than the limit disk=4MiB"),
         ("file-size=1KiB", "head -c 2000 /dev/zero > big; exit 3", 3, ""),
     ];
     for (limit, command, code, expected) in cases {
