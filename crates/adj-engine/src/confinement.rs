@@ -41,7 +41,8 @@ pub enum ConfinementError {
     NoHome { path: String },
 }
 
-/// The plan for the sandbox of a session, or of a command outside any, without its workspace. `trust` is the file of certificates, where there is a network.
+/// The plan for the sandbox of a session, or of a command outside any, without its workspace. `trust` is the file of certificates,
+/// where there is a network.
 pub(crate) fn plan(guard: &Guard, home: Option<&Path>, trust: &Path) -> Result<Plan, ConfinementError> {
     let asked = &guard.confinement;
     let mut plan = work_plan(guard.mode, home);

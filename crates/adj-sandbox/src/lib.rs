@@ -1,7 +1,8 @@
 //! Running commands that must not escape: namespaces, Landlock, seccomp, limits, reaping.
 //!
 //! Must not know: agents, models, or git beyond the names of the folders it protects.
-//! Start at [`Launcher`]: [`Launcher::run`] for one command ([`Here`] for one whose caller is a person or a script that waits), [`Launcher::open`] for a supervisor that outlives its caller.
+//! Start at [`Launcher`]: [`Launcher::run`] for one command ([`Here`] for one whose caller is a person or a script that waits),
+//! [`Launcher::open`] for a supervisor that outlives its caller.
 //! Everything below `helper` runs in processes of our own binary that were started again as `… __sandbox`.
 
 mod limits;

@@ -1,7 +1,7 @@
 //! The profile that macOS's Seatbelt would need to hold a plan: text for `sandbox-exec -p`.
 //!
-//! **It was never run**: no machine of ours has macOS. It was written after what Apple's own profiles do, and golden files show what it says.
-//! Nothing uses it yet.
+//! **It was never run on a Mac.** It was written after what Apple's own profiles do, and golden files show what it says. Nothing uses
+//! it yet.
 //!
 //! There are no namespaces on that system, so a plan means less: processes and the loopback are the host's, paths inside
 //! are paths outside, and `/tmp` and the home are one folder that the caller makes and names with `-D PRIVATE=…`.

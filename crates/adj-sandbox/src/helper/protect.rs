@@ -1,7 +1,7 @@
 //! Finds what a directly mounted workspace must not change, and keeps its place where it does not exist yet.
 //!
-//! A missing name, also that of a file, is held by an empty folder (which git ignores) of a telltale mode, which is read-only inside and removed again when the last sandbox
-//! that needs it is gone. After a power cut such a folder may be left behind; the next sandbox removes it, and git ignores it.
+//! A missing name, also that of a file, is held by an empty folder (which git ignores) of a telltale mode, which is read-only inside
+//! and removed again when the last sandbox that needs it is gone. After a power cut such a folder may be left behind; the next sandbox removes it, and git ignores it.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
