@@ -193,7 +193,8 @@ impl RuleSet {
         let path = Path::new(path);
         let is_strict = rule.decision > Decision::Allow;
         match (self.hosts.get(name), paths) {
-            (None, Paths::AsInExamples) => path.is_absolute(),
+            // A relative one is taken from the current folder there, and so always leads somewhere.
+            (None, Paths::AsInExamples) => true,
             (Some(listed), Paths::AsInExamples) => listed.contains(path),
             (None, Paths::Careful) => is_strict,
             (Some(listed), Paths::Careful) if is_strict => !path.is_absolute() || listed.contains(&normal(path)),
