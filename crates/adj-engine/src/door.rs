@@ -20,6 +20,11 @@ use tokio::sync::{mpsc, watch};
 /// Decisions that wait to be written down; while there is no room for more, nothing is let through.
 const ROOM: usize = 1024;
 
+/// Decisions that one turn may write down; a program inside that asks for more reaches nothing more, so it cannot fill the journal.
+const MOST_TOLD: u32 = 100_000;
+/// Bytes of a path that are written down.
+const LONGEST_PATH: usize = 1_024;
+
 /// What the door tells whoever writes the session's log.
 #[derive(Debug)]
 pub(crate) enum News {
@@ -54,6 +59,7 @@ struct Turn {
     denied: HashSet<Place>,
     /// Several connections may wait for one answer.
     asking: HashMap<Place, watch::Receiver<Option<bool>>>,
+    told: u32,
 }
 
 impl Door {
@@ -86,10 +92,14 @@ impl Door {
     }
 
     /// Takes a decision for the log; `false` where there is nobody to write it.
-    pub(crate) fn record(&self, decided: Decided) -> bool {
+    pub(crate) fn record(&self, mut decided: Decided) -> bool {
+        if let Some(path) = &mut decided.to.path {
+            path.truncate(path.floor_char_boundary(LONGEST_PATH));
+        }
         // Under the lock, so that whoever closes the door finds all that was told before.
-        let turn = self.turn();
-        turn.judge.is_some() && self.sender.try_send(News::Decided(decided)).is_ok()
+        let mut turn = self.turn();
+        turn.told = turn.told.saturating_add(1);
+        turn.judge.is_some() && turn.told <= MOST_TOLD && self.sender.try_send(News::Decided(decided)).is_ok()
     }
 
     /// Asks a person, once for all who wait for the same host.

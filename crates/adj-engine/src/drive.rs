@@ -212,7 +212,10 @@ struct Opening<'a>(&'a Door);
 impl<'a> Opening<'a> {
     fn new(door: &'a Door, engine: &Engine, guard: &Arc<Guard>, session: &Session) -> Self {
         door.open(Some(engine), guard);
-        door.allow(allowed_places(session));
+        // Where policy lets nothing be remembered, an answer holds for its turn.
+        if !guard.policy.longest_grant().is_zero() {
+            door.allow(allowed_places(session));
+        }
         Self(door)
     }
 }

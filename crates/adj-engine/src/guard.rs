@@ -107,6 +107,9 @@ impl Guard {
         if ruling.verdict == Verdict::Deny {
             return Err(GuardError::Forbidden { ruling: Box::new(ruling) });
         }
+        // Who may not be asked is not asked: what would need an answer is denied.
+        let may_ask = policy.approval(approval).1.verdict != Verdict::Deny;
+        let approval = if may_ask { approval } else { ApprovalPolicy::Never };
         Ok(Self {
             hash: policy.hash(),
             policy,

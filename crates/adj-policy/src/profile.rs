@@ -68,8 +68,17 @@ impl Policy {
         };
         let mut chain = Vec::new();
         let resolved = self.resolve(&name, &mut chain)?;
-        if let Some(ruling) = self.refusal("allowed_profiles", name, |settings| settings.allowed_profiles.as_ref()) {
-            return Err(ProfileError::NotAllowed { ruling: Box::new(ruling) });
+        // A repository may give a listed name to what begins with an unlisted one.
+        let is_foreign = |name: &str| {
+            self.definition(name).is_ok_and(|found| found.is_some_and(|(layer, _)| !layer.kind.is_trusted()))
+        };
+        let through =
+            chain.iter().skip(1).zip(&chain).filter(|(_, above)| is_foreign(above)).map(|(name, _)| name.clone());
+        for name in std::iter::once(name).chain(through) {
+            if let Some(ruling) = self.refusal("allowed_profiles", name, |settings| settings.allowed_profiles.as_ref())
+            {
+                return Err(ProfileError::NotAllowed { ruling: Box::new(ruling) });
+            }
         }
         let (mut profile, narrowings) = resolved;
         let policy = narrowings.into_iter().fold(self.clone(), |policy, layer| policy.with(layer));
@@ -119,9 +128,9 @@ impl Policy {
         if layer.kind.is_trusted() {
             extend(&mut profile, &said.value);
         } else {
-            if let Some(mode) = said.value.mode {
-                profile.mode = narrower(profile.mode, mode);
-            }
+            // What a repository calls a profile never takes the sandbox away, whatever it begins with.
+            let mode = narrower(profile.mode, SandboxMode::WorkspaceWrite);
+            profile.mode = said.value.mode.map_or(mode, |said| narrower(mode, said));
             narrowings.push(narrowing(layer, said));
         }
         Ok((profile, narrowings))

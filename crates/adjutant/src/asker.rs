@@ -148,9 +148,11 @@ async fn carry_out(engine: &Engine, question: &Question, said: Said, interrupt: 
         Said::Repository => Some(GrantScope::Repository { path: question.repository.clone() }),
         Said::Once | Said::Deny { .. } => None,
     };
+    let mut given = Vec::new();
     if let Some(scope) = scope {
         let grants = interview::grants(question, &scope, None, &by).map_err(|failure| failure.error.to_string())?;
         for grant in grants {
+            given.push(grant.id.clone());
             engine.give(grant).await.map_err(|error| error.to_string())?;
         }
     }
@@ -158,8 +160,15 @@ async fn carry_out(engine: &Engine, question: &Question, said: Said, interrupt: 
         Said::Deny { message } => (ApprovalResult::Deny, message),
         _ => (ApprovalResult::Allow, None),
     };
-    let answer = Answer { result, message, by };
-    engine.answer(&question.session, &question.id, answer).await.map_err(|error| error.to_string())
+    let answer = Answer { result, message, by: by.clone() };
+    let answered = engine.answer(&question.session, &question.id, answer).await;
+    if answered.is_err() {
+        // An answer that does not count leaves nothing behind.
+        for id in given {
+            engine.revoke(&id, &by).await.map_err(|error| error.to_string())?;
+        }
+    }
+    answered.map_err(|error| error.to_string())
 }
 
 fn say(text: &str) {

@@ -58,7 +58,11 @@ pub fn described(question: &Question) -> String {
 
 /// The answers that can be given here.
 pub fn offered(question: &Question) -> String {
-    let mut text = String::from("  y  yes, this once\n");
+    let once = match &question.about {
+        About::Tool { .. } => "yes, this once",
+        About::Host { .. } => "yes, for this session, also after it is resumed",
+    };
+    let mut text = format!("  y  {once}\n");
     let subjects = subjects(&question.about);
     if !subjects.is_empty() {
         let what: Vec<String> = subjects.iter().map(|subject| one_line(&subject.to_string(), 120)).collect();

@@ -51,7 +51,9 @@ pub fn check(repository: &Repository) -> Result<Outcome> {
     }
     let blocks = || pages.iter().flat_map(|(_, blocks)| blocks);
     if blocks().any(|block| block.run) {
-        let build = command::cargo(&repository.root).args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+        // Together with the tests: so the dependencies have the features that they were built with for these, and are not built anew.
+        let build = ["build", "--quiet", "--locked", "--workspace", "--bins", "--tests"];
+        let build = command::cargo(&repository.root).args(build);
         ensure!(build.succeeds()?, "cannot build adjutant, whose commands the documents show");
         let scratch = repository.scratch("commands")?;
         for (number, (page, blocks)) in pages.iter().enumerate() {

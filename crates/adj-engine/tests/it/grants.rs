@@ -87,8 +87,8 @@ async fn a_prefix_is_good_for_single_plain_commands_that_begin_with_it() {
         ("eval touch a", false),
         ("eval 'touch a; touch b'", false),
         ("echo a | xargs touch", false),
-        // Where it runs is the business of the sandbox.
-        ("cd .. && touch a", true),
+        // What a later line means depends on it.
+        ("cd .. && touch a", false),
     ];
     for (command, runs_it) in cases {
         let end = runs(&mut world, &engine, command).await;

@@ -25,7 +25,7 @@ pub fn is_known_safe(command: &SimpleCommand) -> bool {
 
 fn is_safe(name: &str, arguments: &[&str]) -> bool {
     match name {
-        ":" | "[" | "basename" | "cat" | "cd" | "cksum" | "cmp" | "comm" | "cut" | "df" | "dirname" | "du" | "echo"
+        ":" | "[" | "basename" | "cat" | "cksum" | "cmp" | "comm" | "cut" | "df" | "dirname" | "du" | "echo"
         | "expr" | "false" | "fold" | "groups" | "head" | "id" | "ls" | "md5sum" | "nl" | "nproc" | "od" | "paste"
         | "printf" | "pwd" | "readlink" | "realpath" | "rev" | "seq" | "sha1sum" | "sha256sum" | "sha512sum"
         | "sleep" | "stat" | "tac" | "tail" | "test" | "tr" | "true" | "tty" | "uname" | "wc" | "which" | "whoami" => {
@@ -70,12 +70,8 @@ fn is_safe(name: &str, arguments: &[&str]) -> bool {
             _ => false,
         },
         "git" => git(arguments),
-        "bun" | "cargo" | "clang" | "cmake" | "deno" | "gcc" | "go" | "java" | "make" | "node" | "npm" | "perl"
-        | "pip" | "pip3" | "pnpm" | "python" | "python3" | "ruby" | "rustc" | "rustup" | "yarn" => match arguments {
-            ["--version"] => true,
-            ["version"] => name == "go",
-            _ => false,
-        },
+        // Not those that a file of the folder can turn into another program: version managers stand before most languages.
+        "clang" | "cmake" | "gcc" | "make" | "perl" => matches!(arguments, ["--version"]),
         _ => false,
     }
 }

@@ -486,7 +486,14 @@ impl<'a> Scanner<'a> {
     /// Reads one redirection, where one stands here.
     fn redirection(&mut self, writes: &mut Vec<Word>) -> Result<bool, Broken> {
         self.peek();
-        let digits = self.text[self.at..].iter().take(8).take_while(|character| character.is_ascii_digit()).count();
+        let digits = self.text[self.at..].iter().take_while(|character| character.is_ascii_digit()).count();
+        if digits > 1 && matches!(self.raw(digits), Some('<' | '>')) {
+            if digits > 8 {
+                return self.broken("the number of a redirection is too long");
+            }
+            // Other shells take it for a word.
+            self.only_in_bash("a redirection with a number above 9");
+        }
         let rest: String = self.text[self.at + digits..].iter().take(3).collect();
         if matches!(rest.get(..2), Some("<(" | ">(")) {
             return Ok(false);

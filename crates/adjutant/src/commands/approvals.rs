@@ -148,7 +148,7 @@ async fn earlier(store: &dyn Store, id: &str) -> Result<Option<String>> {
 async fn allow(args: AllowArgs) -> Result<()> {
     let engine = engine()?;
     let question = find(engine.store().as_ref(), &args.id).await?;
-    let mut remembered = String::new();
+    let (mut remembered, mut given) = (String::new(), Vec::new());
     if let Some(scope) = args.remember {
         let scope = match scope {
             Remember::Session => GrantScope::Session { id: question.session.clone() },
@@ -162,11 +162,18 @@ async fn allow(args: AllowArgs) -> Result<()> {
                 one_line(&grant.subject.to_string(), 200),
                 grant.id
             ));
+            given.push(grant.id.clone());
             // What is remembered is there before the call runs: the next one is judged by it.
             engine.give(grant).await?;
         }
     }
-    answer(&engine, &question, ApprovalResult::Allow, None).await?;
+    if let Err(failure) = answer(&engine, &question, ApprovalResult::Allow, None).await {
+        // An answer that does not count leaves nothing behind.
+        for id in &given {
+            engine.revoke(id, &account::name()).await?;
+        }
+        return Err(failure);
+    }
     print(&format!("Allowed: {}\n{remembered}{}", question.about.short(), goes_on(&question)))
 }
 

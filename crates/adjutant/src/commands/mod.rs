@@ -14,6 +14,7 @@ pub use sandbox::NOT_RUN;
 use crate::{
     cli::{Cli, Command},
     failure::{Code, Failure, Result},
+    wiring,
     words::harmless,
 };
 use adj_domain::Timestamp;
@@ -63,11 +64,15 @@ fn folder_of(cd: Option<&Path>) -> Result<PathBuf> {
 fn work_folder(cd: Option<&Path>) -> Result<PathBuf> {
     let path = folder_of(cd)?;
     let system = ["/", "/bin", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/tmp", "/usr", "/var"];
-    if system.iter().any(|folder| path == Path::new(folder))
-        || std::env::var_os("HOME").is_some_and(|home| Path::new(&home) == path)
-    {
+    let holds = |inner: PathBuf| inner.canonicalize().unwrap_or(inner).starts_with(&path);
+    if system.iter().any(|folder| path == Path::new(folder)) || wiring::home_dir().is_some_and(&holds) {
         return Err(Failure::usage(format!("{} is too much for an agent to work in", path.display()))
             .hint("name a project's folder with --cd"));
+    }
+    let state = wiring::state_dir()?;
+    if holds(state.clone()) {
+        return Err(Failure::usage(format!("{} holds the state folder {}", path.display(), state.display()))
+            .hint("keep what agents must not see elsewhere: ADJUTANT_HOME says where"));
     }
     Ok(path)
 }

@@ -174,7 +174,7 @@ fn models_that_do_not_answer() {
 #[test]
 fn state_that_cannot_be_used() {
     let mut world = World::playing(SAYS_HELLO);
-    let folder = world.folder("work", &[("file", "no folder\n")]);
+    let folder = world.folder("work", &[]);
     world.run(&folder, &["exec", "hello"]).exits(0);
     world.journal().pragma_update(None, "user_version", 99).expect("the journal can be written");
     let mut transcript = Transcript::of(&world);
@@ -183,10 +183,16 @@ fn state_that_cannot_be_used() {
     transcript.types_at(&folder, &["trace", "list"]);
     let mut text = transcript.end();
 
-    let file = folder.join("file");
+    let file = world.folder("elsewhere", &[("file", "no folder\n")]).join("file");
     world.set("ADJUTANT_HOME", file.to_str().expect("UTF-8"));
     let mut transcript = Transcript::of(&world);
     transcript.notes("with a file in place of the state folder");
+    transcript.types_at(&folder, &["exec", "hello"]);
+    text += &transcript.end();
+
+    world.set("ADJUTANT_HOME", folder.join("state").to_str().expect("UTF-8"));
+    let mut transcript = Transcript::of(&world);
+    transcript.notes("with the state folder in the folder that is worked on");
     transcript.types_at(&folder, &["exec", "hello"]);
     text += &transcript.end();
     insta::assert_snapshot!(text);
