@@ -65,6 +65,15 @@ fn a_repositorys_profile_only_narrows() {
     assert_eq!(layers.secret("registry").verdict, Allow);
     assert_ne!(narrowed.hash(), layers.hash());
 
+    // Whatever it begins with, it does not take the sandbox away.
+    let repository = "[profiles.tests]\nextends = \"danger-full-access\"\n";
+    let free = policy(&[(Repository, repository)]).profile(Some("tests")).expect("the profile is good").0;
+    assert_eq!(free.mode, SandboxMode::WorkspaceWrite);
+    // Nor is a listed name a way to one that is not listed.
+    let organisation = "allowed_profiles = [\"tests\"]\n[profiles.web]\nnetwork = { hosts = [\"pypi.org\"] }\n";
+    let through = policy(&[(Organisation, organisation), (Repository, "[profiles.tests]\nextends = \"web\"\n")]);
+    assert!(through.profile(Some("tests")).is_err());
+
     let call = Call { network: profile.network, ..Call::new(OnRequest) };
     assert_eq!(call.host(&narrowed, "pypi.org:443").ruling.verdict, Allow);
     assert_eq!(call.host(&narrowed, "example.org:8443").ruling.verdict, adj_domain::Verdict::Ask);

@@ -25,6 +25,20 @@ fn what_is_remembered_for_a_session_ends_with_it() {
 }
 
 #[test]
+fn an_answer_that_does_not_count_leaves_nothing_behind() {
+    let world = World::playing(SHELL);
+    let folder = world.folder("work", &[]);
+    asks(&world, &folder, "touch ran").exits(7);
+    let (id, session) = only_question(&world);
+    approvals(&world, &["deny", &id]).exits(0);
+    let late = approvals(&world, &["allow", &id, "--remember", "repository"]).exits(2);
+    assert!(late.err.contains("answered already"), "{late}");
+    assert_eq!(remembered(&world), Vec::<serde_json::Value>::new());
+    goes_on(&world, &session).exits(0);
+    assert!(!folder.join("ran").exists());
+}
+
+#[test]
 fn what_is_remembered_for_a_repository_holds_there_until_it_is_taken_back() {
     let world = World::playing(SHELL);
     let (folder, other) = (world.folder("work", &[]), world.folder("other", &[]));
