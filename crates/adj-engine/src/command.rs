@@ -129,7 +129,14 @@ pub struct CommandDoor {
 #[must_use]
 #[derive(Debug)]
 pub struct OpenDoor {
-    _egress: Egress,
+    egress: Egress,
+}
+
+impl OpenDoor {
+    /// Ends all connections and waits until they have ended: nothing is decided any more after that.
+    pub async fn stop(self) {
+        self.egress.stop().await;
+    }
 }
 
 impl fmt::Debug for ConfinedCommand {
@@ -159,7 +166,7 @@ impl CommandDoor {
         self.remove_trust();
         let egress =
             door::serve(&self.door, listener, &Upstream::default(), self.credentials.clone(), self.authority.clone())?;
-        Ok(OpenDoor { _egress: egress })
+        Ok(OpenDoor { egress })
     }
 
     /// Waits for the next thing that happens. Nothing is let through while too much of it is waiting here.

@@ -16,7 +16,7 @@ use crate::helper::{fork_helper, timespec};
 use crate::launch::{Exit, RunError};
 use crate::plan::Plan;
 use crate::sys;
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, Questions, Terminal};
 use crate::wire::{Job, Report, SharedTerminal, receive_report, send_job, words};
 
 /// How long a command that was told to end may take to do so by itself.
@@ -24,6 +24,9 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Two signals to end in a row are one, if they come as close as this: many send one to a process and then to its group.
 const IN_A_ROW: Duration = Duration::from_millis(500);
+
+/// While a question is on the screen, it is looked this often whether it is over.
+const DURING_QUESTIONS: Duration = Duration::from_millis(100);
 
 /// Signals that do not end or stop us, because the command gets them; the last says that we go on after a stop.
 const HEARD: [i32; 8] = [
@@ -67,6 +70,7 @@ pub struct Here {
     helper: Option<i32>,
     signals: OwnedFd,
     terminal: Option<Terminal>,
+    questions: Option<Questions>,
     streams: Vec<Stream>,
     most_output: u64,
     program: OsString,
@@ -77,13 +81,24 @@ impl Here {
     ///
     /// From here on SIGINT, SIGTERM and their like no longer end this process: [`Here::wait`] passes them on.
     pub fn fork() -> Result<Here, RunError> {
+        Here::fork_with(terminal::find().map_err(failed)?, None)
+    }
+
+    /// The same for a command about which questions are asked: it gets no terminal. Its input is empty where ours is one, its output goes
+    /// through our hands.
+    pub fn fork_apart() -> Result<Here, RunError> {
         let tty = terminal::find().map_err(failed)?;
+        Here::fork_with(None, tty.map(Questions::new))
+    }
+
+    fn fork_with(tty: Option<OwnedFd>, questions: Option<Questions>) -> Result<Here, RunError> {
         let (control, helper) = fork_helper(tty.is_some()).map_err(failed)?;
         let control = Arc::new(control);
         let here = Here {
             helper: Some(helper),
             signals: sys::signal_fd(&HEARD).map_err(failed)?,
             terminal: tty.map(|tty| Terminal::new(tty, Arc::clone(&control))),
+            questions,
             control,
             streams: Vec::new(),
             most_output: u64::MAX,
@@ -98,6 +113,11 @@ impl Here {
         self.terminal.as_ref()
     }
 
+    /// Where questions about the command can be asked.
+    pub fn questions(&self) -> Option<&Questions> {
+        self.questions.as_ref()
+    }
+
     /// Lets the command begin.
     pub fn start(&mut self, plan: &Plan, argv: &[OsString], streams: Streams) -> Result<(), RunError> {
         plan.check()?;
@@ -108,14 +128,18 @@ impl Here {
         let mut pipes = Vec::new();
         if streams == Streams::Counted {
             self.most_output = plan.limits.output_bytes;
+        }
+        if streams == Streams::Counted || self.questions.is_some() {
             for to in [stdout.as_fd(), stderr.as_fd()] {
                 let (from, into) =
                     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-                self.streams.push(Stream::new(from, to).map_err(failed)?);
+                self.streams.push(Stream::new(from, to, self.questions.is_some()).map_err(failed)?);
                 pipes.push(into);
             }
         }
-        let mut given = vec![stdin.as_fd()];
+        let null = std::fs::File::open("/dev/null").map_err(failed)?;
+        let is_withheld = self.questions.is_some() && rustix::termios::isatty(&stdin);
+        let mut given = vec![if is_withheld { null.as_fd() } else { stdin.as_fd() }];
         match pipes.as_slice() {
             [] => given.extend([stdout.as_fd(), stderr.as_fd()]),
             pipes => given.extend(pipes.iter().map(AsFd::as_fd)),
@@ -139,8 +163,10 @@ impl Here {
                 self.end(true);
                 return Ok(Exit::Signal(signal));
             }
-            let woken = self.poll(left, is_over_limit).map_err(failed)?;
-            if !is_over_limit {
+            let is_asking = self.questions.as_ref().is_some_and(|questions| questions.turn().is_none());
+            let woken = self.poll(left, is_over_limit, is_asking).map_err(failed)?;
+            let turn = self.questions.as_ref().map(Questions::turn);
+            if !is_over_limit && !matches!(turn, Some(None)) {
                 output += self.streams.iter_mut().map(Stream::go_on).sum::<u64>();
                 is_over_limit = output > self.most_output;
                 if is_over_limit {
@@ -148,6 +174,7 @@ impl Here {
                     self.tell(words::TOO_MUCH);
                 }
             }
+            drop(turn);
             if woken.has_signal {
                 for signal in sys::read_signals(&self.signals) {
                     self.pass_on(signal);
@@ -188,10 +215,12 @@ impl Here {
         }
     }
 
-    fn poll(&self, timeout: Option<Duration>, is_over_limit: bool) -> io::Result<Woken> {
+    fn poll(&self, timeout: Option<Duration>, is_over_limit: bool, is_asking: bool) -> io::Result<Woken> {
+        let timeout =
+            if is_asking { Some(timeout.map_or(DURING_QUESTIONS, |left| left.min(DURING_QUESTIONS))) } else { timeout };
         let report = PollFd::new(&*self.control, PollFlags::IN | PollFlags::RDHUP);
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), report];
-        fds.extend(self.streams.iter().filter(|_| !is_over_limit).filter_map(Stream::interest));
+        fds.extend(self.streams.iter().filter(|_| !is_over_limit && !is_asking).filter_map(Stream::interest));
         match poll(&mut fds, timeout.map(timespec).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -272,14 +301,35 @@ struct Stream {
     from: Option<OwnedFd>,
     to: OwnedFd,
     waiting: Vec<u8>,
+    plain: Option<Plain>,
+}
+
+/// Makes what is written to a terminal plain text, so that it can neither be asked anything nor be drawn over.
+#[derive(Debug, Default)]
+struct Plain {
+    /// The last byte began a control character of two.
+    is_within: bool,
+}
+
+impl Plain {
+    fn make(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            let is_second = std::mem::replace(&mut self.is_within, *byte == 0xC2);
+            let is_control = byte.is_ascii_control() && !b"\t\n\r".contains(byte);
+            if is_control || is_second && (0x80..0xA0).contains(byte) {
+                *byte = b'?';
+            }
+        }
+    }
 }
 
 impl Stream {
     /// A pipe that can be written to takes as much at once.
     const PIECE: usize = 4096;
 
-    fn new(from: OwnedFd, to: BorrowedFd<'_>) -> io::Result<Stream> {
-        Ok(Stream { from: Some(from), to: rustix::io::fcntl_dupfd_cloexec(to, 3)?, waiting: Vec::new() })
+    fn new(from: OwnedFd, to: BorrowedFd<'_>, is_apart: bool) -> io::Result<Stream> {
+        let plain = (is_apart && rustix::termios::isatty(to)).then(Plain::default);
+        Ok(Stream { from: Some(from), to: rustix::io::fcntl_dupfd_cloexec(to, 3)?, waiting: Vec::new(), plain })
     }
 
     fn interest(&self) -> Option<PollFd<'_>> {
@@ -304,13 +354,21 @@ impl Stream {
         let Some(from) = self.from.as_ref().filter(|from| is_ready(from, PollFlags::IN)) else {
             return 0;
         };
-        self.waiting.resize(Self::PIECE, 0);
-        let count = rustix::io::read(from, &mut *self.waiting).unwrap_or(0);
-        self.waiting.truncate(count);
+        let count = Self::read(from, &mut self.waiting, self.plain.as_mut());
         if count == 0 {
             self.from = None;
         }
         count as u64
+    }
+
+    fn read(from: &OwnedFd, waiting: &mut Vec<u8>, plain: Option<&mut Plain>) -> usize {
+        waiting.resize(Self::PIECE, 0);
+        let count = rustix::io::read(from, &mut **waiting).unwrap_or(0);
+        waiting.truncate(count);
+        if let Some(plain) = plain {
+            plain.make(waiting);
+        }
+        count
     }
 
     fn write(&mut self) {
@@ -336,12 +394,41 @@ impl Stream {
                 self.write();
             }
             let Some(from) = &self.from else { return };
-            self.waiting.resize(Self::PIECE, 0);
-            let count = rustix::io::read(from, &mut *self.waiting).unwrap_or(0);
-            self.waiting.truncate(count);
-            if count == 0 {
+            if Self::read(from, &mut self.waiting, self.plain.as_mut()) == 0 {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_text_reaches_a_terminal_that_asks_questions() {
+        let cases: [(&[&str], &str); 5] = [
+            (&["plain\ttext\r\n"], "plain\ttext\r\n"),
+            (&["\x1b[?1$p\x05\x07\x08\x7f\0"], "?[?1$p?????"),
+            (&["größe → ✓ Â "], "größe → ✓ Â "),
+            (&["a\u{9b}6n"], "a\u{fffd}?6n"),
+            (&["a", "b\x1b", "[c"], "ab?[c"),
+        ];
+        for (pieces, expected) in cases {
+            let mut plain = Plain::default();
+            let mut shown = Vec::new();
+            for piece in pieces {
+                let mut bytes = piece.as_bytes().to_vec();
+                plain.make(&mut bytes);
+                shown.extend(bytes);
+            }
+            assert_eq!(String::from_utf8_lossy(&shown), expected);
+        }
+        // Cut in the middle.
+        let mut plain = Plain::default();
+        let (mut first, mut second) = (vec![0xC2], vec![0x9B]);
+        plain.make(&mut first);
+        plain.make(&mut second);
+        assert_eq!(second, b"?");
     }
 }

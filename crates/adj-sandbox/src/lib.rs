@@ -43,4 +43,4 @@ pub use seatbelt::{SeatbeltError, seatbelt_profile};
 pub use spool::{Failure, Finding, find};
 pub use supervisor::{CallError, ListenerError, Listeners, OpenError, StopError, Supervisor, stop};
 pub use survey::{Survey, SurveyRow};
-pub use terminal::{Borrowed, Terminal};
+pub use terminal::{Question, Questions, Terminal};

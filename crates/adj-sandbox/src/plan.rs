@@ -204,6 +204,8 @@ pub enum PlanError {
     Twice { path: PathBuf },
     #[error("{name:?} cannot be a variable of the environment")]
     Variable { name: String },
+    #[error("{} cannot be writable: what is protected in the workspace could be changed there", path.display())]
+    PastProtection { path: PathBuf },
     #[error("an overlay workspace needs a sandbox; danger-full-access works on a plain folder")]
     OverlayWithoutSandbox,
     #[error("{what} need a sandbox; danger-full-access cannot hold them")]
@@ -250,6 +252,9 @@ impl Plan {
         for host in workspace_hosts.into_iter().chain(self.binds.iter().map(|bind| &bind.host)) {
             plain(host)?;
         }
+        if let Some(bind) = self.binds.iter().find(|bind| bind.writable && self.is_past_protection(bind)) {
+            return Err(PlanError::PastProtection { path: bind.inside.clone() });
+        }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(PlanError::Variable { name: name.clone() });
@@ -275,6 +280,18 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether a bind covers a part of the workspace, or shows one in another place, where nothing of it would be protected.
+    fn is_past_protection(&self, bind: &Bind) -> bool {
+        let is_shown = match &self.workspace {
+            Mount::Direct { host, inside } => {
+                let rest = host.strip_prefix(&bind.host);
+                bind.host.starts_with(host) || rest.is_ok_and(|rest| bind.inside.join(rest) != *inside)
+            }
+            Mount::None | Mount::Overlay { .. } => false,
+        };
+        is_shown || self.workspace.inside().is_some_and(|inside| bind.inside.starts_with(inside))
+    }
+
     /// What of this plan is only held by a sandbox.
     fn needs_sandbox(&self) -> Option<&'static str> {
         let all = [
@@ -373,6 +390,28 @@ mod tests {
             plan.mode = Mode::DangerFullAccess;
             assert!(plan.check().is_err(), "{text}");
         }
+        let places = [
+            ("/opt/tool", "/opt/tool", true),
+            ("/opt/tool", "/workspace/tool", false),
+            ("/opt/tool", "/workspaces/tool", true),
+            ("/srv/project", "/opt/tool", false),
+            ("/srv/project/nested", "/opt/tool", false),
+            ("/srv", "/opt/tool", false),
+            ("/srv/projects", "/opt/tool", true),
+        ];
+        for (host, inside, is_fine) in places {
+            let mut plan = Plan::new(Mode::WorkspaceWrite);
+            plan.workspace = direct("/workspace");
+            plan.binds = vec![Bind { host: host.into(), inside: inside.into(), writable: true }];
+            let expected = if is_fine { Ok(()) } else { Err(PlanError::PastProtection { path: inside.into() }) };
+            assert_eq!(plan.check(), expected, "{host} at {inside}");
+            plan.binds[0].writable = false;
+            assert_eq!(plan.check(), Ok(()), "{host} at {inside}, to look at");
+        }
+        let mut plan = Plan::new(Mode::WorkspaceWrite);
+        plan.workspace = direct("/srv/project");
+        plan.binds = vec![Bind { host: "/srv".into(), inside: "/srv".into(), writable: true }];
+        assert_eq!(plan.check(), Ok(()), "the workspace lies over that part");
         let cases: [(&str, Change, bool); 22] = [
             ("as it is", |_| {}, true),
             ("relative cwd", |plan| plan.cwd = "src".into(), false),

@@ -5,11 +5,11 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use rustix::process::Pid;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, QueueSelector, Termios};
 
 use crate::sys;
 use crate::wire::{SharedTerminal, words};
@@ -34,21 +34,53 @@ struct Shared {
 struct State {
     /// Whether the command has the foreground, which was ours.
     is_lent: bool,
-    /// Whether we have it back for a question.
-    is_borrowed: bool,
 }
 
-/// The terminal while we have it back for a question, as it was before the command; dropping this lets the command go on.
+/// The terminal of a caller whose command has none, for questions. Cheap to clone.
+///
+/// A command that shares a terminal can make it answer by itself: through its modes, and through what terminals report when they are
+/// asked. So one about which questions are asked gets none, and what it writes there is made plain and waits during a question.
+#[derive(Debug, Clone)]
+pub struct Questions {
+    tty: Arc<OwnedFd>,
+    /// Held by whoever writes to the terminal.
+    turn: Arc<Mutex<()>>,
+}
+
+/// The terminal during one question: nothing of the command's appears there until this is dropped.
 #[derive(Debug)]
-pub struct Borrowed<'a> {
-    terminal: &'a Terminal,
-    /// What the command had made of it.
-    modes: Option<Termios>,
+pub struct Question<'a> {
+    tty: &'a OwnedFd,
+    _turn: MutexGuard<'a, ()>,
 }
 
-impl AsFd for Borrowed<'_> {
+impl AsFd for Question<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.terminal.as_fd()
+        self.tty.as_fd()
+    }
+}
+
+impl Questions {
+    pub(crate) fn new(tty: OwnedFd) -> Questions {
+        Questions { tty: Arc::new(tty), turn: Arc::default() }
+    }
+
+    /// Begins a question; what was typed before it answers nothing. `None` where the terminal is not ours now.
+    pub fn begin(&self) -> Option<Question<'_>> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_foreground =
+            rustix::termios::tcgetpgrp(&*self.tty).is_ok_and(|group| group == rustix::process::getpgrp());
+        let is_clean = has_foreground && rustix::termios::tcflush(&*self.tty, QueueSelector::IFlush).is_ok();
+        is_clean.then_some(Question { tty: &self.tty, _turn: turn })
+    }
+
+    /// The right to write to the terminal for a moment; `None` during a question.
+    pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -67,7 +99,7 @@ impl Terminal {
     pub(crate) fn new(tty: OwnedFd, control: Arc<UnixStream>) -> Terminal {
         let own_group = rustix::process::getpgrp();
         let is_lent = rustix::termios::tcgetpgrp(&tty).is_ok_and(|group| group == own_group);
-        let state = Mutex::new(State { is_lent, is_borrowed: false });
+        let state = Mutex::new(State { is_lent });
         Terminal {
             shared: Arc::new(Shared { modes: rustix::termios::tcgetattr(&tty).ok(), tty, own_group, control, state }),
         }
@@ -82,30 +114,9 @@ impl Terminal {
         if self.state().is_lent { SharedTerminal::Foreground } else { SharedTerminal::Background }
     }
 
-    /// Takes the terminal back from the command for a question, which the command is stopped for if it wants to read meanwhile.
-    ///
-    /// `None` where the terminal is not ours to take.
-    pub fn borrow(&self) -> Option<Borrowed<'_>> {
-        let mut state = self.state();
-        if !state.is_lent || state.is_borrowed || !self.take() {
-            return None;
-        }
-        state.is_borrowed = true;
-        let modes = rustix::termios::tcgetattr(&self.shared.tty).ok();
-        if let Some(own) = &self.shared.modes {
-            // What was typed before a question answers nothing.
-            let _ = rustix::termios::tcsetattr(&self.shared.tty, OptionalActions::Flush, own);
-        }
-        Some(Borrowed { terminal: self, modes })
-    }
-
     /// The command was stopped: so are we, like any job of a shell; when that goes on, it goes on.
     pub(crate) fn stop(&self, signal: i32, blocked: &[i32]) {
         let mut state = self.state();
-        // It touched the terminal during a question, and goes on after that.
-        if state.is_borrowed {
-            return;
-        }
         if state.is_lent {
             self.take();
         } else if self.has_foreground() && signal != libc::SIGTSTP {
@@ -113,6 +124,8 @@ impl Terminal {
             state.is_lent = true;
             return self.tell(words::FOREGROUND);
         }
+        // Where nobody could let us go on, this one is ignored.
+        let signal = if signal == libc::SIGSTOP { libc::SIGTSTP } else { signal };
         sys::stop_group(signal, blocked);
         state.is_lent = self.has_foreground();
         if !state.is_lent {
@@ -125,7 +138,7 @@ impl Terminal {
     /// We were brought into the foreground, and so is the command.
     pub(crate) fn go_on(&self) {
         let mut state = self.state();
-        if !state.is_lent && !state.is_borrowed && self.has_foreground() {
+        if !state.is_lent && self.has_foreground() {
             state.is_lent = true;
             self.tell(words::FOREGROUND);
         }
@@ -158,18 +171,5 @@ impl Terminal {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        let mut state = self.terminal.state();
-        state.is_borrowed = false;
-        if let Some(modes) = &self.modes {
-            let _ = rustix::termios::tcsetattr(&self.terminal.shared.tty, OptionalActions::Drain, modes);
-        }
-        if state.is_lent {
-            self.terminal.tell(words::FOREGROUND);
-        }
     }
 }

@@ -23,6 +23,10 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const BETWEEN_IDLE_LOOKS: Duration = Duration::from_secs(5);
 /// So long at a time, then others have their turn.
 const SLICE: Duration = Duration::from_millis(2);
+/// However long looking took, the next look is not later than this.
+const LATEST_LOOK: Duration = Duration::from_secs(2);
+/// So long deleted files are looked for; whoever has more processes and files is taken at the free space that was lost.
+const LOOKING_FOR_DELETED: Duration = Duration::from_millis(50);
 /// A search takes one part in so many of a processor.
 const SHARE: u32 = 20;
 /// The same when every moment counts.
@@ -142,7 +146,10 @@ impl DiskWatch {
             // Somebody may fill the file system where no name leads to, unless others free as much meanwhile; so both are asked.
             let is_suspicious = lost_in_all > self.threshold / 2 || self.searches.is_multiple_of(DELETED_EVERY);
             if growth <= self.threshold && is_suspicious {
-                growth = growth.saturating_add(deleted_bytes(pid_one, search.device));
+                growth = match deleted_bytes(pid_one, search.device, Instant::now() + LOOKING_FOR_DELETED) {
+                    Some(deleted) => growth.saturating_add(deleted),
+                    None => growth.max(lost_in_all),
+                };
             }
             if search.has_closed_folders && lost_in_all > self.threshold {
                 growth = growth.max(lost_in_all);
@@ -163,7 +170,7 @@ impl DiskWatch {
             }
         }
         self.growth = growth;
-        self.next = began + BETWEEN_LOOKS.max(took * SHARE);
+        self.next = began + (took * SHARE).clamp(BETWEEN_LOOKS, LATEST_LOOK);
         is_too_much
     }
 
@@ -196,13 +203,16 @@ fn bytes_of(stat: &Statx) -> u64 {
     stat.stx_blocks.saturating_mul(512).max(ENTRY_BYTES)
 }
 
-/// What processes below `root` hold open on a file system although no name leads to it any more.
-fn deleted_bytes(root: i32, device: (u32, u32)) -> u64 {
+/// What processes below `root` hold open on a file system although no name leads to it any more; `None` where that takes too long.
+fn deleted_bytes(root: i32, device: (u32, u32), until: Instant) -> Option<u64> {
     let mut seen = HashSet::new();
     let mut sum = 0u64;
     for pid in tree::below(root) {
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         for file in files {
+            if Instant::now() >= until {
+                return None;
+            }
             let Ok(stat) = statx(rustix::fs::CWD, file.path(), AtFlags::empty(), LOOKED_AT) else { continue };
             let is_deleted = stat.stx_nlink == 0 && device_of(&stat) == device;
             if is_deleted && seen.len() < MAX_LINKED && seen.insert(stat.stx_ino) {
@@ -210,7 +220,7 @@ fn deleted_bytes(root: i32, device: (u32, u32)) -> u64 {
             }
         }
     }
-    sum
+    Some(sum)
 }
 
 /// One way through the tree, to be continued.
@@ -453,6 +463,13 @@ mod tests {
         // Others on this file system may free space meanwhile; what was lost is set, so that it does not matter.
         world.watch.as_mut().expect("a watch").free_at_start = u64::MAX;
         let is_too_much = world.is_too_much();
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let watch = world.watch.as_ref().expect("a watch");
+        let device = device_of(&statx(&watch.root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).expect("it"));
+        let now = Instant::now();
+        assert_eq!(deleted_bytes(own, device, now), None, "no time is not enough");
+        let found = deleted_bytes(own, device, now + Duration::from_secs(60));
+        assert!(found.is_some_and(|bytes| bytes >= 3_000_000), "{found:?}");
         drop(child.stdin.take());
         child.wait().expect("its end");
         assert!(is_too_much, "{:?}", world.watch);

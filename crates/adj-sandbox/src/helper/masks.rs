@@ -31,25 +31,24 @@ impl View<'_> {
         let (search, mut walk) = (Search { view: self, plan }, Walk::new());
         let readonly = search.find(&plan.readonly, true, &mut walk)?;
         let hidden = search.find(&plan.hidden, false, &mut walk)?;
-        let count = readonly.len() + hidden.len() + sockets.len();
+        let pins = pins(plan, &readonly, &hidden);
+        let count = readonly.len() + hidden.len() + pins.len() + sockets.len();
         if count > MAX_MASKS {
             let what = format!("hide or protect {count} paths, more than {MAX_MASKS}");
             return Err(SetupError::new(Layer::Protection, what, Errno::TOOBIG));
         }
-        self.make_unchangeable(plan, &readonly)?;
+        self.make_unchangeable(plan, &readonly, pins)?;
         if hidden.is_empty() && sockets.is_empty() { Ok(()) } else { self.hide(&hidden, sockets) }
     }
 
-    fn make_unchangeable(&self, plan: &Plan, paths: &BTreeSet<PathBuf>) -> Result<(), SetupError> {
-        // The folders above are pinned as mount points of their own: renaming one would carry the path away.
-        let mut all: Vec<(PathBuf, u64)> = Vec::new();
-        let mut pins = BTreeSet::new();
-        for path in paths {
-            let Some(tree) = writable_tree(plan, path) else { continue };
-            let above = path.ancestors().skip(1).take_while(|above| *above != tree && above.starts_with(tree));
-            pins.extend(above.filter(|above| !paths.contains(*above)).map(Path::to_owned));
-            all.push((path.clone(), READ_ONLY));
-        }
+    fn make_unchangeable(
+        &self,
+        plan: &Plan,
+        paths: &BTreeSet<PathBuf>,
+        pins: BTreeSet<PathBuf>,
+    ) -> Result<(), SetupError> {
+        let paths = paths.iter().filter(|path| writable_tree(plan, path).is_some());
+        let mut all: Vec<(PathBuf, u64)> = paths.map(|path| (path.clone(), READ_ONLY)).collect();
         all.extend(pins.into_iter().map(|path| (path, READ_WRITE)));
         all.sort_by_key(|(path, _)| path.components().count());
         for (path, attributes) in all {
@@ -99,6 +98,18 @@ impl View<'_> {
     }
 }
 
+/// The folders above what is held, as far as they could be renamed, which would carry it away from its name: now, or for the next
+/// command, from which nothing would be hidden there. They become mount points of their own.
+fn pins(plan: &Plan, readonly: &BTreeSet<PathBuf>, hidden: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let mut pins = BTreeSet::new();
+    for path in readonly.iter().chain(hidden) {
+        let Some(tree) = writable_tree(plan, path) else { continue };
+        let above = path.ancestors().skip(1).take_while(|above| *above != tree && above.starts_with(tree));
+        pins.extend(above.filter(|above| !readonly.contains(*above) && !hidden.contains(*above)).map(Path::to_owned));
+    }
+    pins
+}
+
 /// The tree that can be written to and that `path` lies in, if there is one.
 fn writable_tree<'p>(plan: &'p Plan, path: &Path) -> Option<&'p Path> {
     let workspace = plan.workspace.inside().filter(|_| plan.mode == Mode::WorkspaceWrite);
@@ -129,12 +140,16 @@ impl Search<'_> {
                 None => {}
             }
         }
-        let mut bases: Vec<PathBuf> = globs.iter().map(|(base, _)| base.clone()).collect();
-        bases.sort();
-        // What lies below another base is met on the way.
-        bases.dedup_by(|later, earlier| later.starts_with(earlier));
+        let bases: BTreeSet<&PathBuf> = globs.iter().map(|(base, _)| base).collect();
+        let mut done: Vec<&PathBuf> = Vec::new();
         for base in bases {
-            self.look_through(&base, &globs, refuses_links, walk, &mut found)?;
+            // What lies below another base is met on the way, unless a link leads there.
+            let is_met = done.iter().any(|above| base.starts_with(above));
+            if is_met && self.resolve(base)?.is_none_or(|real| real == *base) {
+                continue;
+            }
+            self.look_through(base, &globs, refuses_links, walk, &mut found)?;
+            done.push(base);
         }
         Ok(found)
     }

@@ -191,8 +191,9 @@ impl View<'_> {
             .doing(Layer::Mounts, || "mount /dev/pts".into())?;
         self.put(terminals, "dev/pts")?;
         self.folder("dev/shm", 0o755)?;
-        let size = (plan.limits.tmp_bytes / 4).max(1 << 20).to_string();
-        let shared = tmpfs(&[("size", &size), ("mode", "1777")], "/dev/shm")?;
+        let bytes = (plan.limits.tmp_bytes / 4).max(1 << 20);
+        let (size, inodes) = (bytes.to_string(), inodes_for(bytes));
+        let shared = tmpfs(&[("size", &size), ("nr_inodes", &inodes), ("mode", "1777")], "/dev/shm")?;
         self.put(shared, "dev/shm")
     }
 
@@ -234,8 +235,7 @@ impl View<'_> {
         for (inside, mode) in folders {
             self.parents(Path::new(inside))?;
             self.folder(inside, 0o755)?;
-            // Files cost kernel memory that the size does not count.
-            let inodes = (plan.limits.tmp_bytes / 4096).clamp(1024, 1 << 20).to_string();
+            let inodes = inodes_for(plan.limits.tmp_bytes);
             let options = [("size", size.as_str()), ("nr_inodes", &inodes), ("mode", mode)];
             let mount = tmpfs(&options, inside)?;
             self.own(mount.as_fd())?;
@@ -463,6 +463,11 @@ fn tmpfs(options: &[(&str, &str)], what: &str) -> Result<OwnedFd, SetupError> {
     file_system("tmpfs", options, &[])
         .and_then(|context| mounted(&context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV))
         .doing(Layer::Mounts, || format!("make a tmpfs for {what}"))
+}
+
+/// Files cost kernel memory that the size does not count.
+fn inodes_for(bytes: u64) -> String {
+    (bytes / 4096).clamp(1024, 1 << 20).to_string()
 }
 
 fn overlay(options: &[(&str, &str)], is_read_only: bool) -> io::Result<OwnedFd> {

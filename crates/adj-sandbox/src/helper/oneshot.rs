@@ -15,7 +15,7 @@ use super::{take, timespec};
 use crate::error::{Doing, Layer, SetupError};
 use crate::launch::Exit;
 use crate::plan::Plan;
-use crate::wire::{InsideReport, Report, SharedTerminal, send_report, words, write_report};
+use crate::wire::{InsideReport, Report, SharedTerminal, send_report, try_report, words, write_report};
 
 /// Runs one command and reports to `control`; when the caller goes away, everything is killed.
 pub(super) fn run(
@@ -77,7 +77,8 @@ fn watch(
                     continue;
                 }
                 Ok((InsideReport::Stopped { signal }, _)) => {
-                    let _ = write_report(control, &Report::Stopped { signal });
+                    // A stopped caller reads nothing, and must not keep us from the clock; it has others to read then.
+                    try_report(control, &Report::Stopped { signal });
                     continue;
                 }
                 Ok((

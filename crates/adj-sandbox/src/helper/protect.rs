@@ -29,6 +29,12 @@ const MAX_MOUNTS: usize = 8_192;
 /// A file that points to a repository elsewhere is a line with a path.
 const MAX_POINTER_BYTES: usize = 8_192;
 const POINTER: &[u8] = b"gitdir:";
+/// From a link to a file of git's, to a folder, to what that has in common with others.
+const MAX_STEPS: usize = 4;
+
+/// What makes a folder a repository, and what is executed, or leads to it, where the workspace itself is one.
+const REPOSITORY: [&str; 3] = ["HEAD", "objects", "refs"];
+const EXECUTED: [&str; 5] = ["commondir", "config", "config.worktree", "hooks", "info"];
 
 /// What to protect in one workspace; dropping it removes the placeholders.
 #[derive(Debug, Default)]
@@ -74,6 +80,9 @@ impl Protection {
             for path in names.iter().map(Path::new).chain(asked) {
                 protection.hold(host, path)?;
             }
+            if names.contains(&".git") {
+                protection.hold_bare(host)?;
+            }
             protection.search(host, inside, &names, &mut walk)?;
             protection.check_count(host)?;
         }
@@ -112,6 +121,25 @@ impl Protection {
         all.extend(self.paths.iter().map(|path| (path.clone(), hold(path))));
         all.sort_by_key(|(path, _)| path.components().count());
         all
+    }
+
+    /// Where there is no repository in `.git`, git takes the workspace itself for one as soon as it looks like one.
+    fn hold_bare(&mut self, host: &Path) -> Result<(), SetupError> {
+        let stat = |path: &str| rustix::fs::lstat(host.join(path)).ok();
+        let is_folder = |path: &str| stat(path).is_some_and(|stat| kind_of(&stat) == FileType::Directory);
+        let is_there = |path: &str| stat(path).is_some();
+        // Git stops at a file of that name, whatever it says.
+        let has_own = is_there(".git") && !is_folder(".git")
+            || is_there(".git/HEAD")
+                && (is_there(".git/commondir") || is_there(".git/objects") && is_there(".git/refs"));
+        // One that was left behind is removed after all.
+        if has_own && !stat("HEAD").is_some_and(|stat| is_placeholder(&stat)) {
+            return Ok(());
+        }
+        let is_bare = is_there("HEAD") && !is_folder("HEAD");
+        let more: &[&str] = if is_bare { &EXECUTED } else { &[] };
+        // A folder called `HEAD` makes nothing a repository.
+        ["HEAD"].iter().chain(more).try_for_each(|name| self.hold(host, Path::new(name)))
     }
 
     /// Protects one path, whether or not it exists; where a folder above it is missing, that is held.
@@ -160,7 +188,7 @@ impl Protection {
                 }
                 Err(error) => return Err(error).doing(Layer::Protection, what),
             };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            if kind_of(&stat) == FileType::Symlink {
                 // A link cannot be covered, so it could be replaced.
                 return Err(Errno::LOOP).doing(Layer::Protection, what);
             }
@@ -190,6 +218,8 @@ impl Protection {
             .doing(Layer::Protection, || format!("open {}", host.display()))?;
         let are_sockets_seen_to = sockets::are_seen_to();
         let mut pointers = Vec::new();
+        let guards_git = names.contains(&".git");
+        let mut parts = Parts::default();
         walk.through(&root, host, |path, met| {
             if path.as_os_str().is_empty() {
                 return Err(Errno::ACCESS).doing(Layer::Protection, || format!("look through {}", host.display()));
@@ -206,16 +236,22 @@ impl Protection {
             let is_named = path.file_name().is_some_and(|name| names.iter().any(|protected| name == *protected));
             if is_named && !path.ancestors().skip(1).any(|above| self.paths.contains(above)) {
                 self.paths.insert(path.to_owned());
-                if met != Met::Folder {
-                    pointers.push(path.to_owned());
-                }
+                pointers.push(path.to_owned());
                 if met == Met::Other(FileType::Symlink) {
                     self.links.insert(path.to_owned());
                 }
             }
+            // The workspace itself is seen to already.
+            if guards_git
+                && let Some(bare) = parts.complete(path, met)
+                && !bare.as_os_str().is_empty()
+                && !bare.ancestors().any(|above| self.paths.contains(above))
+            {
+                self.paths.insert(bare.to_owned());
+            }
             Ok(true)
         })?;
-        // A repository may lie in the workspace under any name, when a link or a file called `.git` leads there.
+        // A repository may lie in the workspace under any name, when a link or a file called `.git` leads there, or share a folder.
         for pointer in pointers {
             self.paths.extend(led_to(&root, host, &pointer));
         }
@@ -223,26 +259,71 @@ impl Protection {
     }
 }
 
-/// The folder in the workspace that a link, or a file of git's, leads to.
-fn led_to(root: &OwnedFd, host: &Path, pointer: &Path) -> Option<PathBuf> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let target = match rustix::fs::openat2(root, pointer, flags, FileMode::empty(), resolve) {
-        Ok(file) => {
-            let mut text = Vec::new();
-            let is_file = FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode) == FileType::RegularFile;
-            if is_file {
-                fs::File::from(file).take(MAX_POINTER_BYTES as u64).read_to_end(&mut text).ok()?;
-            }
-            let path = text.strip_prefix(POINTER)?.split(|byte| *byte == b'\n').next()?.trim_ascii();
-            PathBuf::from(OsStr::from_bytes(path))
+/// What was met of a repository without a work tree; a folder's names are met one after the other.
+#[derive(Debug, Default)]
+struct Parts {
+    folder: PathBuf,
+    are_met: [bool; REPOSITORY.len()],
+}
+
+impl Parts {
+    /// The folder of `path`, when this was the last part of a repository that it lacked.
+    fn complete(&mut self, path: &Path, met: Met) -> Option<&Path> {
+        let number = REPOSITORY.iter().position(|name| path.file_name() == Some(OsStr::new(name)))?;
+        if number == 0 && met == Met::Folder {
+            return None;
         }
-        Err(Errno::LOOP) => fs::read_link(host.join(pointer)).ok()?,
+        let folder = path.parent()?;
+        if self.folder != folder {
+            *self = Parts { folder: folder.to_owned(), ..Parts::default() };
+        }
+        self.are_met[number] = true;
+        (self.are_met == [true; REPOSITORY.len()]).then_some(&self.folder)
+    }
+}
+
+/// What in the workspace a link, a file of git's or a folder of git's leads to, and where that leads.
+fn led_to(root: &OwnedFd, host: &Path, pointer: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    for _ in 0..MAX_STEPS {
+        match leads_to(root, host, all.last().map_or(pointer, PathBuf::as_path)) {
+            Some(next) if !all.contains(&next) => all.push(next),
+            _ => break,
+        }
+    }
+    all
+}
+
+fn leads_to(root: &OwnedFd, host: &Path, pointer: &Path) -> Option<PathBuf> {
+    let (above, target) = match open_plainly(root, pointer) {
+        Ok(file) if kind_of(&rustix::fs::fstat(&file).ok()?) == FileType::Directory => {
+            (pointer, path_in(open_plainly(&file, Path::new("commondir")).ok()?, b"")?)
+        }
+        Ok(file) => (pointer.parent()?, path_in(file, POINTER)?),
+        Err(Errno::LOOP) => (pointer.parent()?, fs::read_link(host.join(pointer)).ok()?),
         Err(_) => return None,
     };
-    let real = host.join(pointer).parent()?.join(target).canonicalize().ok()?;
+    let real = host.join(above).join(target).canonicalize().ok()?;
     let relative = real.strip_prefix(host.canonicalize().ok()?).ok()?.to_owned();
     (!relative.as_os_str().is_empty()).then_some(relative)
+}
+
+/// Opens something of the user's for reading, following nothing and waiting for nobody.
+fn open_plainly(folder: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat2(folder, path, flags, FileMode::empty(), resolve)
+}
+
+/// The path in a file of git's.
+fn path_in(file: OwnedFd, prefix: &[u8]) -> Option<PathBuf> {
+    if kind_of(&rustix::fs::fstat(&file).ok()?) != FileType::RegularFile {
+        return None;
+    }
+    let mut text = Vec::new();
+    fs::File::from(file).take(MAX_POINTER_BYTES as u64).read_to_end(&mut text).ok()?;
+    let path = text.strip_prefix(prefix)?.split(|byte| *byte == b'\n').next()?.trim_ascii();
+    (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// One step down into a folder of the user's, following nothing.
@@ -251,8 +332,12 @@ fn step_down(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(folder, name, FOLDER, FileMode::empty(), resolve)
 }
 
+fn kind_of(stat: &rustix::fs::Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
 fn is_placeholder(stat: &rustix::fs::Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_mode & 0o7777 == PLACEHOLDER_MODE
+    kind_of(stat) == FileType::Directory && stat.st_mode & 0o7777 == PLACEHOLDER_MODE
 }
 
 impl Drop for Placeholder {

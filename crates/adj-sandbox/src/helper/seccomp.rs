@@ -99,8 +99,13 @@ const REFUSED_HERE: [i64; 7] = [SYS_ioperm, SYS_iopl, SYS_modify_ldt, SYS_sysfs,
 const REFUSED_HERE: [i64; 0] = [];
 
 /// Terminal commands that type for the user or change what a line means.
-const REFUSED_IOCTLS: [u64; 4] =
-    [0x5412 /* TIOCSTI */, 0x541C /* TIOCLINUX */, 0x541D /* TIOCCONS */, 0x5423 /* TIOCSETD */];
+const REFUSED_IOCTLS: [u64; 5] = [
+    0x540C, /* TIOCEXCL */
+    0x5412, /* TIOCSTI */
+    0x541C, /* TIOCLINUX */
+    0x541D, /* TIOCCONS */
+    0x5423, /* TIOCSETD */
+];
 
 /// Options of sockets, with their levels: other protocols inside of TCP and UDP, and programs for the kernel to run.
 const REFUSED_OPTIONS: [(i32, i32); 6] = [

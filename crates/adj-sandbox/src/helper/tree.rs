@@ -9,14 +9,26 @@ use crate::limits::Limits;
 use crate::sys;
 
 /// Which limit a tree is above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// With the process that holds most, if it is not the main one.
+    /// With those that hold most, without which the rest is below the limit; never the main one.
     Memory {
-        largest: Option<i32>,
+        largest: Vec<i32>,
     },
     Processes,
 }
+
+impl Excess {
+    /// Whether somebody beside the main process is to blame.
+    pub(super) fn has_others(&self) -> bool {
+        !matches!(self, Excess::Memory { largest } if largest.is_empty())
+    }
+}
+
+/// Page tables are asked for only where they may come to this much.
+const TABLES_MATTER: u64 = 8 << 20;
+/// A page table takes at most one part in so many of what it maps.
+const TABLE_SHARE: u64 = 512;
 
 /// The watch over everything in this pid namespace, except pid 1.
 ///
@@ -60,21 +72,23 @@ impl<'a> Watch<'a> {
             return Some(Excess::Processes);
         }
         let segments = segment_bytes();
-        let estimate = inside().map(|seen| seen.resident).fold(segments, u64::saturating_add);
+        let estimate =
+            inside().map(|seen| seen.resident.saturating_add(seen.tables)).fold(segments, u64::saturating_add);
         if estimate <= self.limits.memory_bytes {
             return None;
         }
         // Shared pages were counted once for each process; the exact share costs more, so it is asked for only now.
         let mut total = segments;
-        let mut largest = (0, None);
+        let mut others = Vec::new();
         for seen in inside() {
-            let bytes = proportional_bytes(seen.holder).unwrap_or(seen.resident);
+            let bytes = proportional_bytes(seen.holder).unwrap_or(seen.resident).saturating_add(seen.tables);
             total = total.saturating_add(bytes);
-            if seen.pid != self.main && bytes > largest.0 {
-                largest = (bytes, Some(seen.pid));
+            if seen.pid != self.main && bytes > 0 {
+                others.push((bytes, seen.pid));
             }
         }
-        (total > self.limits.memory_bytes).then_some(Excess::Memory { largest: largest.1 })
+        let limit = self.limits.memory_bytes;
+        (total > limit).then(|| Excess::Memory { largest: largest(others, total, limit) })
     }
 
     fn count_time(&mut self, all: &[Seen]) {
@@ -99,6 +113,18 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// The largest of these, so many of them that without them `total` is not above `limit`; all, where that is not enough.
+fn largest(mut others: Vec<(u64, i32)>, total: u64, limit: u64) -> Vec<i32> {
+    others.sort_unstable_by(|one, other| other.cmp(one));
+    let mut left = total;
+    let largest = others.into_iter().take_while(|(bytes, _)| {
+        let is_too_much = left > limit;
+        left = left.saturating_sub(*bytes);
+        is_too_much
+    });
+    largest.map(|(_, pid)| pid).collect()
+}
+
 /// A process as one read of its file shows it, whoever owns it.
 #[derive(Debug)]
 struct Seen {
@@ -106,6 +132,10 @@ struct Seen {
     start: u64,
     threads: u64,
     resident: u64,
+    /// What it maps, present or not.
+    mapped: u64,
+    /// What the kernel holds to map it, where that matters.
+    tables: u64,
     /// Whose number shows its memory.
     holder: i32,
     own: u64,
@@ -122,9 +152,13 @@ impl Seen {
             let mut numbers = threads.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
             let living = numbers.find_map(|number| {
                 let text = fs::read_to_string(format!("/proc/{pid}/task/{number}/stat")).ok()?;
-                (!is_ended(&text)).then_some((number, Seen::parse(number, &text)?.resident))
+                if is_ended(&text) { None } else { Seen::parse(number, &text) }
             });
-            (seen.holder, seen.resident) = living.unwrap_or((pid, 0));
+            (seen.holder, seen.resident, seen.mapped) =
+                living.map_or((pid, 0, 0), |living| (living.pid, living.resident, living.mapped));
+        }
+        if seen.mapped / TABLE_SHARE > TABLES_MATTER {
+            seen.tables = kilobytes(&format!("/proc/{}/status", seen.holder), "VmPTE:").unwrap_or(0);
         }
         Some(seen)
     }
@@ -140,6 +174,8 @@ impl Seen {
             threads: number(17)?.max(1),
             start: number(19)?,
             resident: number(21)?.saturating_mul(rustix::param::page_size() as u64),
+            mapped: number(20)?,
+            tables: 0,
             holder: pid,
         })
     }
@@ -178,10 +214,10 @@ fn table(name: &str, bytes_of: impl Fn(&dyn Fn(usize) -> u64) -> u64) -> (u64, u
 }
 
 /// Ends what is too much in a session while its worker goes on, if that is possible.
-pub(super) fn trim(limits: &Limits, excess: Excess, worker: i32) {
+pub(super) fn trim(limits: &Limits, excess: &Excess, worker: i32) {
     match excess {
-        Excess::Memory { largest: Some(pid) } => sys::kill(pid, libc::SIGKILL),
-        Excess::Memory { largest: None } => sys::kill(worker, libc::SIGKILL),
+        Excess::Memory { largest } if largest.is_empty() => sys::kill(worker, libc::SIGKILL),
+        Excess::Memory { largest } => largest.iter().for_each(|&pid| sys::kill(pid, libc::SIGKILL)),
         Excess::Processes => trim_others(limits, worker),
     }
 }
@@ -204,8 +240,13 @@ fn pids() -> impl Iterator<Item = i32> {
 }
 
 fn proportional_bytes(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+/// The bytes that a line of one of the kernel's files says in kilobytes.
+fn kilobytes(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
@@ -285,8 +326,8 @@ mod tests {
         let fields = "S 1 7 7 0 -1 4194304 100 0 0 0 11 22 33 44 20 0 5 0 777 1000 12 99";
         for name in ["cat", "a b", ") S 1 2", "(((", "x) Z 0 0 0", "\n"] {
             let seen = Seen::parse(9, &format!("9 ({name}) {fields}")).expect(name);
-            let found = (seen.own, seen.waited, seen.threads, seen.start, seen.holder);
-            assert_eq!(found, (33, 77, 5, 777, 9), "{name}");
+            let found = (seen.own, seen.waited, seen.threads, seen.start, seen.holder, seen.mapped);
+            assert_eq!(found, (33, 77, 5, 777, 9, 1000), "{name}");
             assert_eq!(seen.resident, 12 * rustix::param::page_size() as u64, "{name}");
         }
         for text in
@@ -295,6 +336,34 @@ mod tests {
             assert!(Seen::parse(9, text).is_none(), "{text}");
         }
         assert!(is_ended("9 (cat) Z 1") && !is_ended("9 (Z Z) S 1"));
+    }
+
+    #[test]
+    fn as_many_of_the_largest_as_it_takes_are_ended() {
+        // What others hold, what is held in all, and who is ended.
+        type Case = (&'static [(u64, i32)], u64, &'static [i32]);
+        let cases: [Case; 6] = [
+            (&[(60, 2), (50, 3), (60, 4), (1, 5)], 180, &[4, 2]),
+            (&[(60, 2), (50, 3)], 110, &[2]),
+            (&[(60, 2), (50, 3)], 100, &[]),
+            // The main process or segments hold the rest.
+            (&[(60, 2), (50, 3)], 500, &[2, 3]),
+            (&[], 500, &[]),
+            (&[(u64::MAX, 2), (u64::MAX, 3)], u64::MAX, &[3]),
+        ];
+        for (others, total, expected) in cases {
+            assert_eq!(largest(others.to_vec(), total, 100), expected, "{others:?} of {total}");
+        }
+        assert!(!Excess::Memory { largest: vec![] }.has_others() && Excess::Processes.has_others());
+    }
+
+    #[test]
+    fn page_tables_are_read_where_much_is_mapped() {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let tables = kilobytes(&format!("/proc/{own}/status"), "VmPTE:").expect("the kernel says");
+        assert!(tables > 0 && tables < 1 << 30, "{tables}");
+        let seen = Seen::read(own).expect("ourselves");
+        assert_eq!(seen.tables > 0, seen.mapped / TABLE_SHARE > TABLES_MATTER, "{seen:?}");
     }
 
     #[test]
@@ -328,6 +397,8 @@ mod tests {
                     start: 1,
                     threads: 1,
                     resident: 0,
+                    mapped: 0,
+                    tables: 0,
                     holder: pid,
                     own,
                     waited,

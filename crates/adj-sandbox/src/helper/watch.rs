@@ -17,11 +17,15 @@ use crate::launch::Exit;
 use crate::limits::Reached;
 use crate::plan::{Mode, Plan};
 use crate::sys::{self, Ended};
-use crate::wire::{InsideReport, try_report, words, write_report};
+use crate::wire::{InsideReport, try_report, words};
 
 /// How often the tree is looked at while something runs.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 const WATCH_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// The same while the tree is above a limit.
+const WATCH_EXCESS_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
+/// Whoever is above the limit of memory at more looks in a row multiplies as fast as single processes are killed.
+const MOST_IN_A_ROW: u32 = 3;
 /// Between calls, while what is left in the background sleeps.
 const WATCH_SLEEPERS_EVERY: Duration = Duration::from_millis(500);
 /// Looking takes at most one part in so many of a processor, however large the tree is.
@@ -43,6 +47,7 @@ pub(super) fn attend(
     // Of calls, of what was told about them, and of what went on since the last one.
     let (mut used, mut told, mut between) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut pace = WATCH_EVERY;
+    let mut over = 0u32;
     let mut next_look = Instant::now() + WATCH_EVERY;
     loop {
         // What a call left running in the background is watched as well; a worker alone costs no wake-ups.
@@ -68,7 +73,12 @@ pub(super) fn attend(
             if terminal.is_some()
                 && let Some(signal) = sys::stopped(main)
             {
-                let _ = write_report(reports, &InsideReport::Stopped { signal });
+                if is_confined {
+                    // One that left the session is no part of its job control, and would read on from the terminal.
+                    sys::kill(-1, libc::SIGSTOP);
+                }
+                // Where there is no room for it, earlier ones are still to be read, and each is followed by a word.
+                try_report(reports, &InsideReport::Stopped { signal });
             }
         }
         if has_words {
@@ -101,7 +111,9 @@ pub(super) fn attend(
         *if is_active { &mut used } else { &mut between } += since;
         let is_asleep = !is_active && excess.is_none() && since.is_zero();
         pace = if is_asleep { (pace * 2).min(WATCH_SLEEPERS_EVERY) } else { WATCH_EVERY };
-        next_look = began + (began.elapsed() * SHARE).clamp(pace, WATCH_AT_LEAST_EVERY);
+        let longest = if excess.is_some() { WATCH_EXCESS_AT_LEAST_EVERY } else { WATCH_AT_LEAST_EVERY };
+        next_look = began + (began.elapsed() * SHARE).clamp(pace, longest);
+        over = if matches!(excess, Some(Excess::Memory { .. })) { over + 1 } else { 0 };
         if !is_session {
             let exit = match excess {
                 Some(Excess::Memory { .. }) => Exit::MemoryLimit,
@@ -114,12 +126,16 @@ pub(super) fn attend(
         }
         if let Some(excess) = excess {
             // Said first, so that nobody can hear of the deaths before.
-            let reached = match excess {
+            let reached = match &excess {
                 Excess::Memory { .. } => Reached::MemoryBytes(limits.memory_bytes),
                 Excess::Processes => Reached::Processes(limits.processes),
             };
             try_report(reports, &InsideReport::Trimmed { reached });
-            tree::trim(limits, excess, main);
+            if over > MOST_IN_A_ROW && excess.has_others() {
+                tree::trim_others(limits, main);
+            } else {
+                tree::trim(limits, &excess, main);
+            }
         }
         if !is_active {
             if between >= limits.cpu {

@@ -114,7 +114,7 @@ async fn limits_hold() {
     plan.limits.output_bytes = 100_000;
     let cases = [
         ("inherited", "sleep 1000", "TimedOut"),
-        ("inherited", "perl -e '$x = \"x\" x 100e6; sleep 20' & sleep 20", "MemoryLimit"),
+        ("inherited", "for i in 1 2 3 4; do perl -e '$x = \"x\" x 30e6; sleep 20' & done; wait", "MemoryLimit"),
         ("counted", "yes", "OutputLimit"),
         ("counted", "yes >&2", "OutputLimit"),
     ];
@@ -283,56 +283,101 @@ async fn a_shared_terminal_gives_no_power_over_those_who_share_it() {
     assert!(shown.contains("refused\n"), "{shown}");
 }
 
+/// An interactive shell at a terminal of its own, for its job control. `HERE` and `PLAN` are what a caller is started with.
+struct Shell {
+    child: Child,
+    keys: std::process::ChildStdin,
+    screen: std::process::ChildStdout,
+    shown: Vec<u8>,
+}
+
+const PROMPT: &str = "what next? ";
+
+impl Shell {
+    fn start(plan: &Plan) -> Shell {
+        let plan = serde_json::to_string(plan).expect("a plan");
+        let exe = std::env::current_exe().expect("our own program");
+        let mut program = Program::new("script");
+        program.args(["-qe", "-c", "bash --norc --noprofile -i", "/dev/null"]).env("PLAN", plan).env("HERE", exe);
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script can be started");
+        let (keys, screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut shell = Shell { child, keys, screen, shown: Vec::new() };
+        shell.types("PS1='what next''? '\n");
+        shell.wait_for(PROMPT);
+        shell
+    }
+
+    fn wait_for(&mut self, wanted: &str) {
+        let mut piece = [0u8; 1024];
+        let end = loop {
+            if let Some(at) = self.shown.windows(wanted.len()).position(|part| part == wanted.as_bytes()) {
+                break at + wanted.len();
+            }
+            match self.screen.read(&mut piece) {
+                Ok(count @ 1..) => self.shown.extend_from_slice(&piece[..count]),
+                _ => panic!("{wanted:?} never came: {}", text(&self.shown)),
+            }
+        };
+        self.shown.drain(..end);
+    }
+
+    fn types(&mut self, text: &str) {
+        self.keys.write_all(text.as_bytes()).expect("it is typed");
+    }
+
+    fn end(mut self, code: i32) {
+        self.types(&format!("exit {code}\n"));
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(code));
+    }
+}
+
 /// A key stops the command and whoever waits for it, and a shell that is told so lets both go on.
 #[tokio::test]
 async fn a_stopped_command_goes_on() {
     let stage = Stage::new();
-    let plan = serde_json::to_string(&stage.plan()).expect("a plan");
-    let exe = std::env::current_exe().expect("our own program");
-    let mut program = Program::new("script");
-    // An interactive shell outside, for its job control.
-    program.args(["-qe", "-c", "bash --norc --noprofile -i", "/dev/null"]).env("PLAN", plan).env("HERE", exe);
-    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script can be started");
-    let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-    let mut shown = Vec::new();
-    let mut wait_for = |wanted: &str| {
-        let mut piece = [0u8; 1024];
-        let end = loop {
-            if let Some(at) = shown.windows(wanted.len()).position(|part| part == wanted.as_bytes()) {
-                break at + wanted.len();
-            }
-            match screen.read(&mut piece) {
-                Ok(count @ 1..) => shown.extend_from_slice(&piece[..count]),
-                _ => panic!("{wanted:?} never came: {}", text(&shown)),
-            }
-        };
-        shown.drain(..end);
-    };
-    let mut types = |text: &str| keys.write_all(text.as_bytes()).expect("it is typed");
-    const PROMPT: &str = "what next? ";
-    types("PS1='what next''? '\n");
-    wait_for(PROMPT);
-    types("\"$HERE\" __here inherited \"$PLAN\" bash -c 'echo be\"\"gun; read x; echo got $x; read y; echo then $y'\n");
-    wait_for("begun");
-    types("\u{1a}");
-    wait_for("Stopped");
-    wait_for(PROMPT);
-    types("fg\n");
-    wait_for("__here");
-    types("first\n");
-    wait_for("got first");
-    types("\u{1a}");
-    wait_for("Stopped");
-    wait_for(PROMPT);
+    let mut shell = Shell::start(&stage.plan());
+    shell.types(
+        "\"$HERE\" __here inherited \"$PLAN\" bash -c 'echo be\"\"gun; read x; echo got $x; read y; echo then $y'\n",
+    );
+    shell.wait_for("begun");
+    shell.types("\u{1a}");
+    shell.wait_for("Stopped");
+    shell.wait_for(PROMPT);
+    shell.types("fg\n");
+    shell.wait_for("__here");
+    shell.types("first\n");
+    shell.wait_for("got first");
+    shell.types("\u{1a}");
+    shell.wait_for("Stopped");
+    shell.wait_for(PROMPT);
     // In the background it stops by itself, because it wants to read.
-    types("bg\n");
-    wait_for(PROMPT);
-    types("wait; fg\n");
-    wait_for("Stopped");
-    wait_for("__here");
-    types("second\n");
-    wait_for("then second");
-    wait_for(PROMPT);
-    types("exit 4\n");
-    assert_eq!(child.wait().expect("it ends").code(), Some(4));
+    shell.types("bg\n");
+    shell.wait_for(PROMPT);
+    shell.types("wait; fg\n");
+    shell.wait_for("Stopped");
+    shell.wait_for("__here");
+    shell.types("second\n");
+    shell.wait_for("then second");
+    shell.wait_for(PROMPT);
+    shell.end(4);
+}
+
+/// One that stops and goes on all the time fills every socket that nobody reads while the caller is stopped with it.
+#[tokio::test]
+async fn a_caller_that_is_stopped_again_and_again_switches_nothing_off() {
+    let stage = Stage::new();
+    let mut plan = stage.plan();
+    plan.limits.wall = Duration::from_secs(5);
+    let mark = mark(35);
+    let toggle = "while (1) { kill STOP => $ARGV[0]; kill CONT => $ARGV[0] }";
+    fs::write(stage.workspace.join("toggle.pl"), toggle).expect("a file");
+    let mut shell = Shell::start(&plan);
+    let script = format!("echo be\"\"gun; perl toggle.pl $$ & exec sleep {mark}");
+    shell.types(&format!("\"$HERE\" __here inherited \"$PLAN\" bash -c '{script}'\n"));
+    shell.wait_for("begun");
+    // Whether and how often its caller is stopped is a matter of chance.
+    let is_running = || processes_with(&mark).iter().any(|line| line.starts_with("sleep "));
+    assert!(eventually(|| !is_running()).await, "the limit of time holds");
+    shell.child.kill().expect("it runs");
+    shell.child.wait().expect("it ends");
 }

@@ -93,11 +93,52 @@ async fn what_is_hidden_cannot_be_read_by_any_way() {
         assert!(shown.contains("Permission denied"), "{mode}: {shown}");
         let shown = tree.run(&plan, "cat plain.txt; cat */.env.example; ls -d /.hidden* 2>/dev/null").await;
         assert_eq!(shown, "shownshown", "{mode}");
-        // Put back what the renaming above has moved.
-        let _ = fs::rename(tree.workspace.join("moved"), tree.workspace.join("app"));
     }
     plan.hidden.clear();
     assert!(tree.run(&plan, ways).await.contains("canary"), "the ways lead there when nothing is hidden");
+}
+
+#[tokio::test]
+async fn what_is_hidden_stays_where_it_is_for_the_next_command() {
+    let tree = Tree::new(&[("app/deep/prod.pem", "canary"), ("app/file", "shown")]);
+    let mut plan = tree.plan();
+    let attack = "mv app moved; mv app/deep app/d; mv app/deep /tmp/d; mv app/file app/f; true";
+    let look = "cat moved/deep/prod.pem app/d/prod.pem app/deep/prod.pem app/f";
+    for texts in [["app/deep/prod.pem"], ["**/*.pem"]] {
+        plan.hidden = patterns(&texts);
+        tree.run(&plan, attack).await;
+        let shown = tree.run(&plan, look).await;
+        assert!(!shown.contains("canary") && shown.contains("shown"), "{shown}");
+    }
+    plan.hidden.clear();
+    tree.run(&plan, attack).await;
+    plan.hidden = patterns(&["app/deep/prod.pem"]);
+    assert!(tree.run(&plan, look).await.contains("canary"), "the attack works when nothing was hidden");
+}
+
+#[tokio::test]
+async fn a_pattern_through_a_link_holds_beside_a_wider_one() {
+    let tree = Tree::new(&[("real/x.key", "canary"), ("real/plain", "shown"), ("sub/.env", "canary")]);
+    symlink("real", tree.workspace.join("keys")).expect("a link");
+    let mut plan = tree.plan();
+    for (texts, is_hidden) in
+        [(&["keys/*.key"][..], true), (&["keys/*.key", "**/.env"], true), (&["sub/*.env", "**/.env"], false)]
+    {
+        plan.hidden = patterns(texts);
+        let shown = tree.run(&plan, "cat real/x.key keys/x.key real/plain").await;
+        assert_eq!(shown.contains("canary"), !is_hidden, "{texts:?}: {shown}");
+        assert!(shown.contains("shown"), "{texts:?}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn private_folders_hold_as_many_files_as_their_size_allows() {
+    let tree = Tree::new(&[]);
+    let mut plan = tree.plan();
+    plan.limits.tmp_bytes = 64 << 20;
+    assert_eq!(tree.run(&plan, "stat -f -c %c /tmp /dev/shm").await, "16384\n4096\n");
+    plan.limits.tmp_bytes = 1 << 20;
+    assert_eq!(tree.run(&plan, "stat -f -c %c /tmp /dev/shm").await, "1024\n1024\n");
 }
 
 #[tokio::test]
@@ -221,6 +262,52 @@ async fn submodules_are_protected_and_an_own_repository_is_not() {
     assert_eq!(tree.read(".git/modules/sub/hooks/post-checkout"), "evil\n");
     assert_eq!(tree.read("sub/.git"), "evil\n");
     assert!(!tree.workspace.join(".adjutant").exists(), "our own name stays protected");
+}
+
+#[tokio::test]
+async fn what_work_trees_have_in_common_is_protected() {
+    let files = [
+        ("main/.git", "gitdir: ../store/worktrees/main\n"),
+        ("store/worktrees/main/HEAD", "ref: refs/heads/main\n"),
+        ("store/worktrees/main/commondir", "../..\n"),
+        ("store/config", "[core]\n"),
+        ("store/hooks/pre-commit", "mine"),
+        ("own/.git/HEAD", "ref: refs/heads/main\n"),
+        ("own/.git/commondir", "../../shared\n"),
+        ("shared/config", "[core]\n"),
+        ("bare/HEAD", "ref: refs/heads/main\n"),
+        ("bare/objects/x", "x"),
+        ("bare/refs/x", "x"),
+        ("bare/config", "[core]\n"),
+    ];
+    let attack = "for r in store shared bare; do echo evil > $r/config; rm -rf $r/config; mv $r r; cp -r r $r; \
+                  mkdir -p $r/hooks; echo evil > $r/hooks/pre-commit; echo evil > $r/commondir; done; true";
+    let tree = Tree::new(&files);
+    tree.run(&tree.plan(), attack).await;
+    for (path, text) in files {
+        assert_eq!(tree.read(path), text, "{path}");
+    }
+    assert!(!tree.workspace.join("bare/hooks").exists() && !tree.workspace.join("bare/commondir").exists());
+    let mut plan = tree.plan();
+    plan.own_git = true;
+    tree.run(&plan, attack).await;
+    assert!(tree.workspace.join("bare/hooks").exists(), "an own copy has nobody to protect");
+}
+
+#[tokio::test]
+async fn a_hostile_common_folder_ends_no_search() {
+    let tree = Tree::new(&[
+        ("a/.git/commondir", "."),
+        ("b/.git/commondir", "../../c/.git"),
+        ("c/.git/commondir", "../../b/.git"),
+    ]);
+    for name in ["d", "e"] {
+        fs::create_dir_all(tree.workspace.join(name).join(".git")).expect("a folder");
+    }
+    let pipe = tree.workspace.join("d/.git/commondir");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o600)).expect("a pipe");
+    symlink("/proc/self/environ", tree.workspace.join("e/.git/commondir")).expect("a link");
+    assert_eq!(tree.run(&tree.plan(), "echo fine").await, "fine\n");
 }
 
 #[tokio::test]

@@ -34,6 +34,24 @@ async fn a_missing_repository_cannot_be_planted_and_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn a_workspace_does_not_become_a_repository_itself() {
+    let script = "(echo x > HEAD) 2>/dev/null || echo refused; rmdir HEAD 2>/dev/null || echo refused; \
+                  mv HEAD h 2>/dev/null || echo refused";
+    for is_broken in [false, true] {
+        let stage = without_repository();
+        if is_broken {
+            fs::create_dir_all(stage.workspace.join(".git/objects")).expect("a folder");
+        }
+        let finished = stage.run(&stage.plan(), script).await;
+        assert_eq!(text(&finished.stdout), "refused\nrefused\nrefused\n");
+        assert!(!stage.workspace.join("HEAD").exists(), "no placeholder is left behind");
+    }
+    let stage = Stage::new();
+    stage.run(&stage.plan(), "echo mine > HEAD").await;
+    assert_eq!(fs::read_to_string(stage.workspace.join("HEAD")).expect("a file"), "mine\n", "nobody else's business");
+}
+
+#[tokio::test]
 async fn placeholders_stay_as_long_as_anybody_needs_them() {
     let stage = Arc::new(without_repository());
     let slow = {

@@ -314,6 +314,22 @@ async fn a_memory_hog_is_ended_without_its_worker() {
     assert_eq!(call(&supervisor, "f", "echo fine").await.expect("a reply"), "fine");
 }
 
+/// Several that begin anew whenever they are killed are ended together.
+#[tokio::test]
+async fn memory_that_comes_back_is_ended_for_good() {
+    let mut session = Session::new();
+    session.plan.limits.memory_bytes = 150 << 20;
+    fs::write(session.stage.workspace.join("hog"), "while :; do perl -e '$x = \"x\" x 60e6; sleep 20'; done")
+        .expect("a file");
+    let supervisor = session.open().await;
+    let began = Instant::now();
+    let script = "shell for i in 1 2 3 4 5 6; do sh ./hog & done; sleep 20; echo slept";
+    let reply = call(&supervisor, "e", script).await.expect("the worker lives");
+    assert!(reply.ends_with(" [it held more memory than the limit memory=150MiB]"), "{reply}");
+    assert!(!reply.contains("slept") && began.elapsed() < Duration::from_secs(15), "{reply} {:?}", began.elapsed());
+    assert_eq!(call(&supervisor, "f", "echo fine").await.expect("a reply"), "fine");
+}
+
 #[tokio::test]
 async fn a_fork_bomb_is_ended_without_its_worker() {
     let mut session = Session::new();

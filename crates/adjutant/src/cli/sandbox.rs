@@ -14,7 +14,7 @@ use std::{ffi::OsString, path::PathBuf};
 #[command(after_help = "Examples:\n  adjutant sandbox -- make test\n  \
                         adjutant sandbox --sandbox read-only -- ./unknown-tool --help\n  \
                         adjutant sandbox --profile packages -- npm install\n  \
-                        adjutant sandbox --allow-host api.example.org --log egress.jsonl -- ./fetch.sh\n  \
+                        adjutant sandbox --allow-host api.example.org --log /tmp/egress.jsonl -- ./fetch.sh\n  \
                         adjutant sandbox --limit memory=1GiB --limit wall=10m -- cargo test\n  \
                         adjutant sandbox explain --profile packages\n\n\
                         Exit codes:\n    \

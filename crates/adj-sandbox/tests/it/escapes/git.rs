@@ -76,6 +76,15 @@ pub(super) const CASES: &[Case] = &[
     case("make the missing .git", "git init -q; git config core.fsmonitor $WS/evil", Seen(by_status)).after(without),
     case("link the missing .git", "git init -q fake; git config -f fake/.git/config core.fsmonitor $WS/evil; ln -s fake/.git .git", Seen(by_status)).after(without),
     case("point the missing .git", "git init -q fake; git config -f fake/.git/config core.fsmonitor $WS/evil; echo gitdir: fake/.git > .git", Seen(by_status)).after(without),
+    case("make the workspace a repository", "git init -q --bare n; mv n/* .; git config -f config core.bare false; git config -f config core.worktree $WS; git config -f config core.fsmonitor $WS/evil", Seen(by_status)).after(without),
+    case("config of a bare repository", "git config -f config core.bare false; git config -f config core.worktree $WS; git config -f config core.fsmonitor $WS/evil", Seen(by_status)).after(bare),
+    case("common folder of a bare repository", "mkdir n; cp -r objects refs config n; git config -f n/config alias.st \"!$WS/evil\"; echo n > commondir", Seen(by_alias)).after(bare),
+    case("config of a nested bare repository", "git config -f store/config core.bare false; git config -f store/config core.worktree $WS; git config -f store/config core.fsmonitor $WS/evil", Seen(|stage| does_run(stage, "store", &[&["status"]]))).after(|stage| {
+        prepare(stage);
+        git(&stage.workspace, &["init", "-q", "--bare", "store"]);
+    }),
+    case("config that work trees share", "git config -f store/config core.fsmonitor $WS/evil", Seen(in_tree)).after(work_tree),
+    case("hooks that work trees share", "mkdir -p store/hooks; cp evil store/hooks/pre-commit", Seen(|stage| does_run(stage, "tree", &[&["commit", "--allow-empty", "-m", "two"]]))).after(work_tree),
     case("a repository above", "git init -q ..; git -C .. config core.fsmonitor $WS/evil", Seen(by_status)).after(without),
     case("nested config", "git -C deep/sub config core.fsmonitor $WS/evil", Seen(in_nested)).after(PLAIN),
     case("nested five deep", "git -C a/b/c/d/e config core.fsmonitor $WS/evil", Seen(in_five)).after(|stage| {
@@ -164,6 +173,19 @@ fn without(stage: &mut Stage) {
     fs::remove_dir_all(stage.workspace.join(".git")).expect("a folder");
 }
 
+/// The workspace itself is a repository without a work tree.
+fn bare(stage: &mut Stage) {
+    without(stage);
+    git(&stage.workspace, &["init", "-q", "--bare", "."]);
+}
+
+/// A work tree of a repository that lies beside it.
+fn work_tree(stage: &mut Stage) {
+    prepare(stage);
+    git(&stage.workspace, &["clone", "-q", "--bare", ".", "store"]);
+    git(&stage.workspace.join("store"), &["worktree", "add", "-q", "-b", "new", "../tree"]);
+}
+
 /// The index knows a submodule that was not checked out.
 fn submodule(stage: &mut Stage) {
     prepare(stage);
@@ -241,6 +263,10 @@ fn in_deep(stage: &mut Stage) -> bool {
 
 fn in_linked(stage: &mut Stage) -> bool {
     does_run(stage, "linked", &[&["status"]])
+}
+
+fn in_tree(stage: &mut Stage) -> bool {
+    does_run(stage, "tree", &[&["status"]])
 }
 
 /// A repository whose `.git` is a link to a folder of another name.

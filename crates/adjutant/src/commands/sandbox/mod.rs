@@ -15,13 +15,14 @@ use crate::{
 };
 use adj_engine::{CommandSpec, ConfinedCommand, trust_file};
 use adj_policy::Limit;
-use adj_sandbox::{Exit, Here, NetworkPlan, Plan, RunError, Streams};
+use adj_sandbox::{Exit, Here, Mode, Mount, NetworkPlan, Plan, RunError, Streams};
+use rustix::fs::OFlags;
 use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -80,6 +81,11 @@ impl Wanted {
         self.confined.plan().network != NetworkPlan::Off
     }
 
+    /// Whether somebody may be asked about hosts while the command runs.
+    fn asks(&self) -> bool {
+        self.has_network() && self.asked.profile.network.ask && has_terminal()
+    }
+
     /// Output is counted where somebody limits it: then it goes through our hands.
     fn streams(&self) -> Streams {
         let is_limited = self.asked.profile.limits.contains_key(&Limit::Output)
@@ -95,9 +101,9 @@ fn command_id() -> Result<String> {
 
 fn run(args: &SandboxArgs) -> Result<ExitCode> {
     let wanted = Wanted::of(&args.place)?;
-    let log = args.log.as_deref().map(open_log).transpose()?;
+    let log = args.log.as_deref().map(|path| open_log(path, wanted.confined.plan())).transpose()?;
     // Before anything secret is read: the helper is a copy of this process.
-    let mut here = Here::fork().map_err(failed)?;
+    let mut here = if wanted.asks() { Here::fork_apart() } else { Here::fork() }.map_err(failed)?;
     let streams = wanted.streams();
     let ended = if wanted.has_network() {
         network::run(wanted, here, &args.argv, streams, log)?
@@ -124,10 +130,35 @@ fn with_terminal(mut plan: Plan, here: &Here) -> Plan {
     plan
 }
 
-fn open_log(path: &Path) -> Result<File> {
+/// Opens the log where the command can neither change it nor lead it elsewhere.
+fn open_log(path: &Path, plan: &Plan) -> Result<File> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    if let Ok(parent) = parent.canonicalize()
+        && let Some(folder) = written_to(plan).into_iter().find(|folder| parent.starts_with(folder))
+    {
+        return Err(Failure::usage(format!(
+            "the log {} would lie in {}, where the command may change it",
+            path.display(),
+            folder.display()
+        ))
+        .hint("name a file elsewhere, such as --log /tmp/egress.jsonl"));
+    }
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
+    options.append(true).create(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options.open(path).map_err(|error| Failure::unusable(error, format_args!("cannot write to {}", path.display())))
+}
+
+/// The folders outside that the command may write to, as they are really called.
+fn written_to(plan: &Plan) -> Vec<PathBuf> {
+    let workspace = match &plan.workspace {
+        Mount::Direct { host, .. } if plan.mode == Mode::WorkspaceWrite => Some(host),
+        _ => None,
+    };
+    let binds = plan.binds.iter().filter(|bind| bind.writable).map(|bind| &bind.host);
+    workspace.into_iter().chain(binds).filter_map(|folder| folder.canonicalize().ok()).collect()
 }
 
 fn code(exit: Exit, plan: &Plan) -> ExitCode {

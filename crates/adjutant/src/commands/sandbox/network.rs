@@ -1,15 +1,10 @@
 //! A command with a network: its door is held open here, what happens there is written down, and people are asked.
 
 use super::{Wanted, say, with_terminal};
-use crate::{
-    confinement::{has_terminal, place},
-    failure::Result,
-    wiring,
-    words::one_line,
-};
+use crate::{confinement::place, failure::Result, wiring, words::one_line};
 use adj_domain::{Destination, SessionEvent, Timestamp, Verdict};
 use adj_engine::{CommandDoor, DoorNews};
-use adj_sandbox::{Exit, Here, Plan, RunError, Streams, Terminal};
+use adj_sandbox::{Exit, Here, Plan, Questions, RunError, Streams};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{collections::HashSet, ffi::OsString, fs::File, io::Write, os::fd::AsFd, sync::Arc};
 use tokio::{
@@ -36,7 +31,6 @@ pub fn run(
     if !wanted.asked.profile.secrets.is_empty() {
         wanted.asked.check_secrets(&vault)?;
     }
-    let asks = wanted.asked.profile.network.ask && has_terminal();
     let (plan, door) = wanted.confined.with_network(&vault, &wanted.id)?;
     drop(vault);
     let plan = with_terminal(plan, &here);
@@ -47,7 +41,7 @@ pub fn run(
         door: Arc::clone(&door),
         log,
         told: HashSet::new(),
-        questions: here.terminal().filter(|_| asks).map(|terminal| asker(&runtime, terminal.clone())),
+        questions: here.questions().map(|terminal| asker(&runtime, terminal.clone())),
     };
     let watching = runtime.spawn(watching.watch(stop.clone()));
     let mut open = None;
@@ -59,11 +53,14 @@ pub fn run(
     });
     let refused = match open {
         Some(Err(error)) => Some(error),
-        // Its connections end here, and nothing is decided any more.
-        _ => None,
+        Some(Ok(open)) => {
+            // Nothing is decided any more after this, and everything that was is still written down.
+            runtime.block_on(open.stop());
+            None
+        }
+        None => None,
     };
     stop.cancel();
-    // What was decided until now is still written down.
     let _ = runtime.block_on(watching);
     // Somebody may still be asked; nobody waits for the answer.
     runtime.shutdown_background();
@@ -142,7 +139,7 @@ fn write_line(log: &mut File, event: &SessionEvent) -> std::io::Result<()> {
 }
 
 /// Puts questions to whoever sits at the terminal, one after the other.
-fn asker(runtime: &Runtime, terminal: Terminal) -> mpsc::Sender<Question> {
+fn asker(runtime: &Runtime, terminal: Questions) -> mpsc::Sender<Question> {
     let (sender, mut questions) = mpsc::channel::<Question>(16);
     runtime.spawn_blocking(move || {
         while let Some(question) = questions.blocking_recv() {
@@ -155,8 +152,8 @@ fn asker(runtime: &Runtime, terminal: Terminal) -> mpsc::Sender<Question> {
 }
 
 /// Asks one question; `None` where nobody answers.
-fn ask(terminal: &Terminal, question: &Question) -> Option<bool> {
-    let borrowed = terminal.borrow()?;
+fn ask(terminal: &Questions, question: &Question) -> Option<bool> {
+    let tty = terminal.begin()?;
     let (host, port) = (one_line(&question.to.host, 253), question.to.port);
     say(&format!(
         "\nThe command asks to reach {host}:{port}, and waits\n  y  yes, until the command ends\n  n  no; without an answer it is no in {}\n",
@@ -164,7 +161,7 @@ fn ask(terminal: &Terminal, question: &Question) -> Option<bool> {
     ));
     loop {
         say("Allow it? ");
-        let Some(line) = read_line(&borrowed, question.expires_at) else {
+        let Some(line) = read_line(&tty, question.expires_at) else {
             say("\nNobody answered, so it is refused\n");
             return None;
         };

@@ -37,7 +37,9 @@ fn streams_and_codes_are_the_commands() {
     child.stdin.take().expect("a pipe").write_all(b"fed").expect("it is read");
     let done = Done::of(child.wait_with_output().expect("it ends")).exits(41);
     assert_eq!((done.out.as_str(), done.err.as_str()), ("fed", "said\n"));
-    let cases: [(&[&str], i32, &str); 10] = [
+    let link = world.path("link");
+    std::os::unix::fs::symlink("elsewhere", &link).expect("a link can be made");
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["--", "true"], 0, ""),
         (&["--", "sh", "-c", "kill -9 $$"], 137, ""),
         (&["--", "no-such-program"], 127, "cannot start no-such-program"),
@@ -48,6 +50,8 @@ fn streams_and_codes_are_the_commands() {
         (&["true"], 125, "--"),
         (&["--cd", "/usr", "--", "true"], 125, "too much"),
         (&["--log", "/proc/none", "--", "true"], 125, "cannot write to /proc/none"),
+        (&["--log", "egress.jsonl", "--", "true"], 125, "where the command may change it"),
+        (&["--log", link.to_str().expect("plain"), "--", "true"], 125, "symbolic links"),
     ];
     for (words, code, expected) in cases {
         let done = run(&world, &folder, words).exits(code);
@@ -109,7 +113,7 @@ fn limits_hold_and_say_so() {
         ("wall=300ms", "sleep 100", 124, "longer than the limit wall=300ms"),
         (
             "memory=64MiB",
-            "perl -e '$x = \"x\" x 100e6; sleep 20' & sleep 20",
+            "for i in 1 2 3 4; do perl -e '$x = \"x\" x 30e6; sleep 20' & done; wait",
             137,
             "more memory than the limit memory=64MiB",
         ),

@@ -11,6 +11,7 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// A server that answers everything alike, and remembers what it was sent.
@@ -142,10 +143,32 @@ fn a_secret_is_a_placeholder_inside_and_never_goes_out_in_the_clear() {
     assert_eq!(explained.lines()[0]["secrets"]["token"], "TOKEN");
 }
 
+/// A command that ends while its connections begin: each that is made is written down, or none is made any more.
+#[test]
+fn what_happens_at_the_end_is_written_down_too() {
+    let world = World::new();
+    let folder = world.folder("work", &[]);
+    let server = Server::start();
+    permit(&world, server.port, "");
+    let log = world.path("egress.jsonl");
+    let flags = ["--profile", "local", "--log", log.to_str().expect("a temporary path is UTF-8")];
+    let url = format!("http://localhost:{}/", server.port);
+    let curls = format!("for i in $(seq 20); do curl -s --noproxy '' {url} & done; sleep 0.1");
+    for _ in 0..3 {
+        run(&world, &folder, &[&flags[..], &["--", "bash", "-c", &curls]].concat()).exits(0);
+    }
+    thread::sleep(Duration::from_millis(300));
+    let (reached, written) = (server.heard().matches("GET /").count(), lines(&log).len());
+    assert!(reached <= written, "{reached} were reached, {written} are written down");
+}
+
 /// Runs a command at a terminal, types an answer when it is asked for, and returns what stood on the screen.
 fn asked(world: &World, folder: &Path, answer: &str, port: u16) -> String {
+    // No terminal in any place, no way to ask one anything, and nothing on the screen while a question is.
     let script = format!(
-        "read -p 'begin? ' x; curl -sS --noproxy '' http://localhost:{port}/; read -p 'done? ' y; echo over $x$y"
+        "for i in 0 1 2; do [ -t $i ] && echo terminal; done; (: </dev/tty) 2>/dev/null && echo terminal; read x && echo heard; \
+         printf '\\033[c\\n'; (while sleep 0.05; do echo tick; done) & curl -sS --noproxy '' http://localhost:{port}/; \
+         kill $!; echo over"
     );
     let line = "exec \"$ADJUTANT\" sandbox --ask-hosts -- bash -c \"$SCRIPT\"";
     let mut command = world.command(folder, [""; 0]);
@@ -159,19 +182,21 @@ fn asked(world: &World, folder: &Path, answer: &str, port: u16) -> String {
     let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     let mut shown = String::new();
     let mut piece = [0; 1024];
-    for (wait_for, types) in [("begin? ", "one\n"), ("Allow it? ", answer), ("done? ", "two\n")] {
-        while !shown.contains(wait_for) {
-            let count = screen.read(&mut piece).expect("the screen can be read");
-            assert!(count > 0, "{wait_for:?} was never there: {shown}");
-            shown.push_str(&String::from_utf8_lossy(&piece[..count]));
-        }
-        keys.write_all(types.as_bytes()).expect("it is typed");
+    while !shown.contains("Allow it? ") {
+        let count = screen.read(&mut piece).expect("the screen can be read");
+        assert!(count > 0, "nobody asked: {shown}");
+        shown.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
+    thread::sleep(Duration::from_millis(400));
+    keys.write_all(answer.as_bytes()).expect("it is typed");
     while let Ok(count @ 1..) = screen.read(&mut piece) {
         shown.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
     child.wait().expect("it ends");
-    assert!(shown.contains("over onetwo"), "the terminal is the command's again: {shown}");
+    assert!(shown.contains("over") && shown.contains("?[c\r\n") && shown.contains("tick"), "{shown}");
+    assert!(!shown.contains("terminal\r") && !shown.contains("heard") && !shown.contains('\u{1b}'), "{shown}");
+    let typed = answer.replace('\n', "\r\n");
+    assert!(shown.contains(&format!("Allow it? {typed}")), "what is written meanwhile waits: {shown}");
     shown
 }
 
