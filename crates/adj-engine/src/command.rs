@@ -6,7 +6,7 @@ use crate::{
     confinement::{self, ConfinementError},
     door::{self, Door, News, protocol},
     engine::{Engine, Upstream},
-    guard::{Guard, GuardError, layered},
+    guard::{Guard, GuardError, narrowed},
     secrets,
     toolbox::write_in_place,
 };
@@ -83,15 +83,21 @@ impl ConfinedCommand {
     }
 
     /// Makes everything ready for a sandbox with a network. `id` is what the placeholders of this command are bound to.
-    pub fn with_network(mut self, vault: &Vault, id: &str) -> Result<(Plan, CommandDoor), CommandError> {
+    pub fn with_network(
+        mut self,
+        vault: &Vault,
+        id: &str,
+        upstream: Upstream,
+    ) -> Result<(Plan, CommandDoor), CommandError> {
         let secrets = secrets::choose(vault, &self.guard, id);
         self.plan.env.extend(secrets.environment);
         let authority = CertificateAuthority::generate()?;
-        write_in_place(&self.trust, &authority.trust_bundle(""))
+        write_in_place(&self.trust, &authority.trust_bundle(&upstream.extra_roots))
             .map_err(|source| CommandError::Trust { path: self.trust.clone(), source })?;
         let door = Arc::new(Door::new());
         door.open(None, &self.guard);
-        let door = CommandDoor { door, credentials: secrets.credentials, authority, trust: self.trust };
+        let credentials = secrets.credentials;
+        let door = CommandDoor { door, upstream, credentials, authority, trust: self.trust };
         Ok((self.plan, door))
     }
 }
@@ -108,7 +114,8 @@ impl Engine {
     ) -> Result<Plan, CommandError> {
         let mut confinement = Confinement { network: None, secrets: Some(Vec::new()), ..confinement.clone() };
         confinement.limits.insert(Limit::Wall.to_string(), LimitValue::Time(timeout).to_string());
-        let policy = layered(self.0.parts.policy.clone(), &[repository.to_owned()], confinement.profile.as_deref())?;
+        let policy = self.0.parts.policy.with_repository(repository).map_err(GuardError::from)?;
+        let policy = narrowed(policy, confinement.profile.as_deref()).map_err(GuardError::from)?;
         let mut guard = Guard::of_command(policy, sandbox, ApprovalPolicy::Never, confinement)?;
         if guard.mode == SandboxMode::ReadOnly {
             guard.mode = SandboxMode::WorkspaceWrite;
@@ -120,6 +127,7 @@ impl Engine {
 /// The command's door to the network: opened once, then watched.
 pub struct CommandDoor {
     door: Arc<Door>,
+    upstream: Upstream,
     credentials: Vec<Credential>,
     authority: CertificateAuthority,
     trust: PathBuf,
@@ -165,7 +173,7 @@ impl CommandDoor {
     pub fn open(&self, listener: TcpListener) -> Result<OpenDoor, CommandError> {
         self.remove_trust();
         let egress =
-            door::serve(&self.door, listener, &Upstream::default(), self.credentials.clone(), self.authority.clone())?;
+            door::serve(&self.door, listener, &self.upstream, self.credentials.clone(), self.authority.clone())?;
         Ok(OpenDoor { egress })
     }
 
@@ -224,7 +232,7 @@ pub enum CommandError {
     Door(#[from] StartEgressError),
 }
 
-/// A place for the certificates of one command, below the folder of all state.
+/// A place for the certificates of one sandbox, below the folder of all state.
 pub fn trust_file(state: &Path, id: &str) -> PathBuf {
     state.join("trust").join(format!("{id}.pem"))
 }

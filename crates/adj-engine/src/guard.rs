@@ -8,7 +8,7 @@ use adj_domain::{
 use adj_policy::{Context, HostRuling, Policy, PolicyError, ProfileError};
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -34,16 +34,9 @@ fn place(ruling: &Ruling) -> String {
     }
 }
 
-/// The machine's policy, narrowed by what lies in the folders and by a profile.
-pub(crate) fn layered(machine: Policy, folders: &[PathBuf], profile: Option<&str>) -> Result<Policy, GuardError> {
-    let mut policy = machine;
-    for folder in folders {
-        policy = policy.with_repository(folder)?;
-    }
-    if profile.is_some() {
-        policy = policy.profile(profile)?.1;
-    }
-    Ok(policy)
+/// A policy, and what a profile narrows if one is named.
+pub(crate) fn narrowed(policy: Policy, profile: Option<&str>) -> Result<Policy, ProfileError> {
+    Ok(if profile.is_some() { policy.profile(profile)?.1 } else { policy })
 }
 
 /// Judges for one session, while one process works on it.
@@ -70,14 +63,16 @@ impl Guard {
         spec: &SessionSpec,
         root: &Path,
     ) -> Result<Self, GuardError> {
-        let (repository, folders) = match &spec.workspace {
-            WorkspaceSpec::Direct { path } => (path.clone(), up_to_repository(Path::new(path))),
-            WorkspaceSpec::Private { repository, .. } => (repository.clone(), vec![root.to_owned()]),
-        };
-        let profile = spec.confinement.profile.clone();
-        let policy = tokio::task::spawn_blocking(move || layered(machine, &folders, profile.as_deref()))
-            .await
-            .expect("reading policy files does not panic")?;
+        let (workspace, root, profile) = (spec.workspace.clone(), root.to_owned(), spec.confinement.profile.clone());
+        let policy = tokio::task::spawn_blocking(move || -> Result<Policy, GuardError> {
+            let policy = match &workspace {
+                WorkspaceSpec::Direct { path } => machine.with_folder(Path::new(path))?,
+                WorkspaceSpec::Private { .. } => machine.with_repository(&root)?,
+            };
+            Ok(narrowed(policy, profile.as_deref())?)
+        })
+        .await
+        .expect("reading policy files does not panic")?;
         for ruling in [policy.mode(spec.sandbox), policy.approval(spec.approval).1] {
             if ruling.verdict == Verdict::Deny {
                 return Err(GuardError::Forbidden { ruling: Box::new(ruling) });
@@ -91,7 +86,10 @@ impl Guard {
             approval: spec.approval,
             permissions: spec.agent.permissions.clone(),
             confinement: spec.confinement.clone(),
-            repository,
+            repository: match &spec.workspace {
+                WorkspaceSpec::Direct { path } => path.clone(),
+                WorkspaceSpec::Private { repository, .. } => repository.clone(),
+            },
             grants: Mutex::default(),
         })
     }
@@ -170,12 +168,6 @@ impl Guard {
     }
 }
 
-/// The folder, and those above it up to the top of its repository: each may narrow what is done in it.
-fn up_to_repository(folder: &Path) -> Vec<PathBuf> {
-    let top = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
-    folder.ancestors().take_while(|above| above.starts_with(top)).map(Path::to_owned).collect()
-}
-
 impl Engine {
     /// The policy for a session, with everything that narrows it.
     pub(crate) async fn guard(&self, session: &Session) -> Result<Arc<Guard>, EngineError> {
@@ -183,21 +175,5 @@ impl Engine {
         let guard = Guard::new(self.0.parts.policy.clone(), &session.id, &session.spec, &root).await?;
         guard.refresh(self).await?;
         Ok(Arc::new(guard))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policy_is_looked_for_up_to_the_top_of_the_repository() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let inner = folder.path().join("repo/a/b");
-        std::fs::create_dir_all(&inner).expect("a folder can be made");
-        assert_eq!(up_to_repository(&inner), std::slice::from_ref(&inner), "no repository");
-        std::fs::create_dir(folder.path().join("repo/.git")).expect("a folder can be made");
-        let expected = ["repo/a/b", "repo/a", "repo"].map(|path| folder.path().join(path));
-        assert_eq!(up_to_repository(&inner), expected);
     }
 }

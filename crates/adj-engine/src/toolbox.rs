@@ -1,6 +1,7 @@
 //! The tools of one session: a supervised worker inside the session's sandbox, started with the first call.
 
 use crate::{
+    command::trust_file,
     confinement::{self, ConfinementError},
     door::{self, Door},
     engine::{Inner, Parts, Upstream},
@@ -107,7 +108,7 @@ impl Toolbox {
     pub(crate) fn new(parts: &Parts, id: &SessionId, spec: &SessionSpec) -> Self {
         Self {
             dir: dir(parts, id),
-            trust: parts.state.join("trust").join(format!("{id}.pem")),
+            trust: trust_file(&parts.state, id.as_str()),
             session: id.clone(),
             workspace: spec.workspace.clone(),
             door: Arc::new(Door::new()),

@@ -92,6 +92,13 @@ impl Policy {
         Ok(layer.map_or_else(|| self.clone(), |layer| self.with(layer)))
     }
 
+    /// Adds what the repository of a folder says there and in the folders above, up to its top: each may narrow what is done in it.
+    pub fn with_folder(&self, folder: &Path) -> Result<Self, PolicyError> {
+        let top = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
+        let folders = folder.ancestors().take_while(|above| above.starts_with(top));
+        folders.into_iter().try_fold(self.clone(), |policy, folder| policy.with_repository(folder))
+    }
+
     /// Adds a layer, in its place.
     pub fn with(&self, layer: Layer) -> Self {
         let mut layers = self.layers.to_vec();

@@ -16,15 +16,24 @@ use std::{
     io::{BufRead, Write},
     time::Duration,
 };
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{
+    broadcast::{Receiver, error::RecvError},
+    mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often a question is looked at again, for an answer from elsewhere.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Puts questions to whoever sits at the terminal, until told to stop.
-pub async fn ask(engine: Engine, first: Vec<Question>, screen: Holding, interrupt: Interrupt, stop: CancellationToken) {
-    let mut live = engine.subscribe();
+pub async fn ask(
+    engine: Engine,
+    mut live: Receiver<Live>,
+    first: Vec<Question>,
+    screen: Holding,
+    interrupt: Interrupt,
+    stop: CancellationToken,
+) {
     let mut sessions: BTreeSet<SessionId> = first.iter().map(|question| question.session.clone()).collect();
     let mut waiting: VecDeque<(SessionId, EventId)> =
         first.into_iter().map(|question| (question.session, question.id)).collect();

@@ -9,11 +9,7 @@ use crate::{
 };
 use adj_domain::{ApprovalPolicy, Confinement, NetworkRequest, Ruling, SandboxMode, Verdict};
 use adj_policy::{Policy, Profile};
-use adj_vault::Vault;
-use std::{
-    io::IsTerminal,
-    path::{Path, PathBuf},
-};
+use std::{io::IsTerminal, path::Path};
 
 /// What is asked for, and the policy under which it is.
 #[derive(Debug)]
@@ -30,11 +26,7 @@ pub struct Asked {
 
 /// The policy for work on a folder: the machine's layers and those of the folders up to the top of its repository.
 pub fn policy_at(folder: &Path) -> Result<Policy> {
-    let mut policy = wiring::policy()?;
-    for folder in up_to_repository(folder) {
-        policy = policy.with_repository(&folder).map_err(unreadable)?;
-    }
-    Ok(policy)
+    wiring::policy()?.with_folder(folder).map_err(unreadable)
 }
 
 /// The words for a policy that cannot be used.
@@ -44,11 +36,6 @@ pub fn unreadable(error: adj_policy::PolicyError) -> Failure {
 
 const NOTHING_STARTS: &str =
     "nothing starts under a policy that cannot be read; `adjutant policy check` looks at every file";
-
-fn up_to_repository(folder: &Path) -> Vec<PathBuf> {
-    let top = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
-    folder.ancestors().take_while(|above| above.starts_with(top)).map(Path::to_owned).collect()
-}
 
 impl Asked {
     /// Resolves the profile and puts the flags on top.
@@ -84,7 +71,11 @@ impl Asked {
     }
 
     /// Refuses secrets that are asked for by name and are not there.
-    pub fn check_secrets(&self, vault: &Vault) -> Result<()> {
+    pub fn check_secrets(&self, state: &Path) -> Result<()> {
+        if self.profile.secrets.is_empty() {
+            return Ok(());
+        }
+        let vault = wiring::vault(state)?;
         match self.profile.secrets.iter().find(|name| vault.entry(name).is_none()) {
             Some(name) => Err(Failure::usage(format!("there is no secret {name}")).hint(format!(
                 "`adjutant secret list` shows what there is; `adjutant secret set {name} --host HOST` stores one"

@@ -18,6 +18,7 @@ mod questions;
 
 mod board;
 mod failure;
+mod foreground;
 mod interrupt;
 mod redact;
 mod report;

@@ -159,17 +159,17 @@ pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<En
         home: home_dir(),
         node: NodeId::from_random(random),
     };
-    Ok(Engine::with_upstream(parts, Upstream { extra_roots: extra_roots()?, ..Upstream::default() }))
+    Ok(Engine::with_upstream(parts, upstream()?))
 }
 
-/// The certificates that are trusted beside the public ones.
-fn extra_roots() -> Result<String> {
-    let Some(path) = UserSettings::load()?.extra_roots else { return Ok(String::new()) };
+/// What lies beyond the doors of sandboxes: the user may trust certificates beside the public ones.
+pub fn upstream() -> Result<Upstream> {
+    let Some(path) = UserSettings::load()?.extra_roots else { return Ok(Upstream::default()) };
     let unusable = |error: anyhow::Error| Failure { code: Code::Usage, error, hint: None };
     let what = || format!("cannot use extra_roots of the settings file, {}", path.display());
     let text = std::fs::read_to_string(&path).with_context(what).map_err(unusable)?;
     match Upstream::check_roots(&text) {
-        Ok(()) => Ok(text),
+        Ok(()) => Ok(Upstream { extra_roots: text, ..Upstream::default() }),
         Err(error) => Err(unusable(anyhow::Error::new(error).context(what()))),
     }
 }

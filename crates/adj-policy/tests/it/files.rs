@@ -240,3 +240,20 @@ fn files_are_bounded_and_broken_ones_are_not_left_out() {
         "a folder that is not there says nothing"
     );
 }
+
+#[test]
+fn a_folder_is_under_all_that_its_repository_says_above_it() {
+    let home = Home::new();
+    let inner = home.path("repository/a/b");
+    for folder in ["repository/.git", "repository/a/.adjutant", "repository/a/b", ".adjutant"] {
+        fs::create_dir_all(home.path(folder)).expect("a folder can be made");
+    }
+    home.write(".adjutant/policy.toml", "longest_grant = \"1h\"\n");
+    home.write("repository/.adjutant/policy.toml", "longest_grant = \"2h\"\n");
+    home.write("repository/a/.adjutant/policy.toml", "longest_grant = \"3h\"\n");
+    let hours = || Policy::built_in().with_folder(&inner).expect("the files are good").longest_grant().as_secs() / 3600;
+    assert_eq!(hours(), 2, "each narrows, up to the top of the repository and not beyond");
+    fs::remove_dir(home.path("repository/.git")).expect("it is empty");
+    let longest = Policy::built_in().with_folder(&inner).expect("there are none").longest_grant();
+    assert_eq!(longest, Policy::built_in().longest_grant(), "without a repository the folder speaks for itself");
+}

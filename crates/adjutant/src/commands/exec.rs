@@ -2,87 +2,69 @@
 
 use super::{print_theirs, read_prompt, work_folder};
 use crate::{
-    asker, board,
+    board,
     cli::ExecArgs,
     confinement::{self, Asked, policy_at},
     failure::{Code, Failure, Result},
-    interrupt, questions,
-    screen::{self, Show},
-    wiring,
+    foreground::{Foreground, has_people},
+    questions, wiring,
     words::one_line,
 };
 use adj_domain::{
     AgentDefinition, ApprovalPolicy, Content, EventId, IdleReason, ModelRef, PendingInput, Session, SessionId, Status,
     WorkspaceSpec, event::Input,
 };
-use adj_engine::{Engine, Interrupt, NewSession, ToolName, TurnEnd, default_agent, tool_specs};
+use adj_engine::{Engine, NewSession, ToolName, TurnEnd, default_agent, tool_specs};
 use anyhow::Context;
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tokio_util::sync::CancellationToken;
+
+/// What is worked on.
+enum Work {
+    Earlier(Box<Session>),
+    New { folder: PathBuf, asked: Box<Asked>, approval: ApprovalPolicy },
+}
 
 pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     let schema = args.output_schema.as_deref().map(load_schema).transpose()?;
     let prompt = args.prompt.clone().map(read_prompt).transpose()?;
     let state = wiring::state_dir()?;
     let mut model_args = args.model.clone();
-    // Whoever reads events as JSON reads no questions.
-    let has_people = confinement::has_terminal() && !args.json;
-    let (earlier, new) = match &args.resume {
+    let work = match &args.resume {
         Some(id) => {
             let session = wiring::read_session(&state, id).await?;
             model_args.model = Some(session.spec.agent.model.clone());
-            (Some(session), None)
+            Work::Earlier(Box::new(session))
         }
         None => {
             let folder = work_folder(args.cd.as_deref())?;
-            let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
-            let approval = confinement::approval(&asked.policy, &args.approval, has_people)?;
-            (None, Some((folder, asked, approval)))
+            let asked = Box::new(Asked::of(&policy_at(&folder)?, &args.confinement)?);
+            let approval = confinement::approval(&asked.policy, &args.approval, has_people(args.json))?;
+            Work::New { folder, asked, approval }
         }
     };
     let models = wiring::models(&model_args)?;
-    if let Some((_, asked, _)) = &new
-        && !asked.profile.secrets.is_empty()
-    {
-        asked.check_secrets(&wiring::vault(&state)?)?;
-    }
-    let sandbox = match (&earlier, &new) {
-        (Some(session), _) => session.spec.sandbox,
-        (None, Some((_, asked, _))) => asked.profile.mode,
-        (None, None) => unreachable!("a session is an earlier one or a new one"),
+    let (sandbox, earlier) = match &work {
+        Work::Earlier(session) => (session.spec.sandbox, Some(session.id.clone())),
+        Work::New { asked, .. } => {
+            asked.check_secrets(&state)?;
+            (asked.profile.mode, None)
+        }
     };
     let engine = wiring::engine(&state, models.gateway, sandbox)?;
-    let interrupt = Interrupt::new();
-    interrupt::listen(&engine, &interrupt)?;
-    let stop = CancellationToken::new();
-    let how = if args.json { Show::Json } else { Show::People };
-    let (holding, holds) = screen::holding();
-    let shown = tokio::spawn(screen::show(engine.subscribe(), how, holds, stop.clone()));
-    let asks = match has_people {
-        true => {
-            let first = match &earlier {
-                Some(session) => questions::of_session(engine.store().as_ref(), &session.id, None).await?,
-                None => Vec::new(),
-            };
-            let asking = asker::ask(engine.clone(), first, holding, interrupt.clone(), stop.clone());
-            Some(tokio::spawn(asking))
-        }
-        false => None,
-    };
+    let foreground = Foreground::begin(&engine, args.json, &earlier).await?;
     let worked = async {
-        let (id, goes_on) = match (earlier, new) {
-            (Some(session), _) => {
+        let (id, goes_on) = match work {
+            Work::Earlier(session) => {
                 let goes_on = left_off(&engine, &session).await?;
                 (session.id, goes_on)
             }
-            (None, Some((folder, asked, approval))) => {
+            Work::New { folder, asked, approval } => {
                 (create(&engine, &args, models.model, folder, &asked, approval).await?, None)
             }
-            (None, None) => unreachable!("a session is an earlier one or a new one"),
         };
         // Before anything is queued: a session that another process holds would be told by us and worked on by it.
         engine.check_free(&id).await?;
@@ -90,9 +72,9 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
             let input = Input::Message { content: vec![Content::text(text)], output_schema: schema };
             engine.send(&id, &PendingInput { id: EventId::from_random(wiring::random()?), input }).await?;
         }
-        let end = match has_people {
-            true => engine.work_with_people(&id, &interrupt).await?,
-            false => engine.work(&id, &interrupt).await?,
+        let end = match foreground.asks() {
+            true => engine.work_with_people(&id, &foreground.interrupt).await?,
+            false => engine.work(&id, &foreground.interrupt).await?,
         };
         Ok::<_, Failure>((id, end))
     };
@@ -102,11 +84,7 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
         Ok((id, _)) => engine.close(id).await,
         Err(_) => engine.close_all().await,
     };
-    stop.cancel();
-    shown.await.expect("showing events does not panic");
-    if let Some(asks) = asks {
-        asks.await.expect("asking people does not panic");
-    }
+    foreground.end().await;
     let (id, end) = worked?;
     closed?;
     finish(&engine, &args, &id, &end).await

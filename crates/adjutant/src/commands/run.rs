@@ -2,13 +2,12 @@
 
 use super::{print, read_prompt};
 use crate::{
-    asker,
     cli::RunArgs,
     confinement::{self, Asked, policy_at},
     demo,
     failure::{Code, Failure, Result},
-    interrupt, questions, report,
-    screen::{self, Show},
+    foreground::{Foreground, has_people},
+    report,
     wiring::{self, Models},
     words::one_line,
 };
@@ -27,34 +26,15 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tokio_util::sync::CancellationToken;
 
 pub async fn run(args: RunArgs) -> Result<ExitCode> {
     let state = wiring::state_dir()?;
     let mut plan = prepare(&state, &args).await?;
     let engine = wiring::engine(&state, plan.models.take().expect("prepared once").gateway, plan.sandbox)?;
     let squad = Squad::new(engine.clone(), args.keep);
-    let interrupt = Interrupt::new();
-    interrupt::listen(&engine, &interrupt)?;
-    let stop = CancellationToken::new();
-    let how = if args.json { Show::Json } else { Show::People };
-    let (holding, holds) = screen::holding();
-    let shown = tokio::spawn(screen::show(engine.subscribe(), how, holds, stop.clone()));
-    let asks = if has_people(&args) {
-        let mut first = Vec::new();
-        for session in plan.sessions() {
-            first.extend(questions::of_session(engine.store().as_ref(), session, None).await?);
-        }
-        Some(tokio::spawn(asker::ask(engine.clone(), first, holding, interrupt.clone(), stop.clone())))
-    } else {
-        None
-    };
-    let worked = work(&engine, &squad, &args, &plan, &interrupt).await;
-    stop.cancel();
-    shown.await.expect("showing events does not panic");
-    if let Some(asks) = asks {
-        asks.await.expect("asking people does not panic");
-    }
+    let foreground = Foreground::begin(&engine, args.json, plan.sessions()).await?;
+    let worked = work(&engine, &squad, &args, &plan, &foreground.interrupt).await;
+    foreground.end().await;
     let closed = engine.close_all().await;
     let end = match worked {
         Ok(end) => end,
@@ -78,7 +58,7 @@ struct Plan {
     prompt: String,
     folder: PathBuf,
     gate: Option<String>,
-    /// A run that exists already needs no more than this.
+    /// The run that is resumed, which needs no more than this.
     earlier: Option<Run>,
 }
 
@@ -87,11 +67,6 @@ impl Plan {
     fn sessions(&self) -> impl Iterator<Item = &SessionId> {
         self.earlier.iter().flat_map(|run| run.steps.values().filter_map(|step| step.session.as_ref()))
     }
-}
-
-/// Whoever reads events as JSON reads no questions.
-fn has_people(args: &RunArgs) -> bool {
-    confinement::has_terminal() && !args.json
 }
 
 async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
@@ -136,16 +111,14 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         (wiring::models(&args.model)?, prompt, folder, args.gate.clone())
     };
     let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
-    if !asked.profile.secrets.is_empty() {
-        asked.check_secrets(&wiring::vault(state)?)?;
-    }
+    asked.check_secrets(state)?;
     Ok(Plan {
         id,
         model: models.model.clone(),
         models: Some(models),
         sandbox: asked.profile.mode,
         confinement: asked.confinement(),
-        approval: confinement::approval(&asked.policy, &args.approval, has_people(args))?,
+        approval: confinement::approval(&asked.policy, &args.approval, has_people(args.json))?,
         prompt,
         folder,
         gate,

@@ -90,9 +90,9 @@ fn picture(wanted: &Wanted, args: &ExplainSandboxArgs) -> Result<Picture> {
     let secrets = match wanted.has_network() {
         true => {
             wiring::forbid_core_dumps()?;
-            let vault = wiring::vault(&wiring::state_dir()?)?;
-            wanted.asked.check_secrets(&vault)?;
-            wanted.confined.secrets(&vault)
+            let state = wiring::state_dir()?;
+            wanted.asked.check_secrets(&state)?;
+            wanted.confined.secrets(&wiring::vault(&state)?)
         }
         false => BTreeMap::new(),
     };

@@ -27,11 +27,10 @@ pub fn run(
     log: Option<File>,
 ) -> Result<std::result::Result<(Exit, Plan), RunError>> {
     wiring::forbid_core_dumps()?;
-    let vault = wiring::vault(&wiring::state_dir()?)?;
-    if !wanted.asked.profile.secrets.is_empty() {
-        wanted.asked.check_secrets(&vault)?;
-    }
-    let (plan, door) = wanted.confined.with_network(&vault, &wanted.id)?;
+    let state = wiring::state_dir()?;
+    wanted.asked.check_secrets(&state)?;
+    let vault = wiring::vault(&state)?;
+    let (plan, door) = wanted.confined.with_network(&vault, &wanted.id, wiring::upstream()?)?;
     drop(vault);
     let plan = with_terminal(plan, &here);
     let door = Arc::new(door);
