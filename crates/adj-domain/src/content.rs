@@ -13,6 +13,17 @@ pub enum Content {
     /// An image; `data` is base64.
     #[serde(rename = "image")]
     Image { media_type: String, data: String },
+    /// An image that the vendor fetches itself.
+    #[serde(rename = "image_url")]
+    ImageUrl { url: String },
+    /// A document, such as a PDF; `data` is base64.
+    #[serde(rename = "document")]
+    Document {
+        media_type: String,
+        data: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
 }
 
 impl Content {
@@ -24,7 +35,7 @@ impl Content {
     pub fn join_text(blocks: &[Content]) -> String {
         let texts = blocks.iter().filter_map(|block| match block {
             Content::Text { text } => Some(text.as_str()),
-            Content::Image { .. } => None,
+            Content::Image { .. } | Content::ImageUrl { .. } | Content::Document { .. } => None,
         });
         texts.collect::<Vec<_>>().join("\n")
     }

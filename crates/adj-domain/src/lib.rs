@@ -30,8 +30,8 @@ pub use event::{Event, EventBody, NewEvent, PendingInput, Seq};
 pub use grants::{GrantEvent, Grants};
 pub use id::{BlobHash, EventId, IdError, LogId, RunId, SessionId, StepId};
 pub use model::{
-    AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, StopReason, ToolSpec,
-    Usage,
+    AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, Sampling, StopReason,
+    ToolChoice, ToolSpec, Usage,
 };
 pub use network::{Destination, HostError, HostPattern, HostRule, host_name};
 pub use permission::{ApprovalPolicy, Grant, GrantScope, GrantSubject, Ruling, ToolPermission, Verdict};

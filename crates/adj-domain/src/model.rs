@@ -154,6 +154,43 @@ pub struct ModelRequest {
     pub output_schema: Option<Value>,
     /// Reasoning effort in the field's words (`low`, `medium`, `high`, …), if asked for.
     pub effort: Option<String>,
+    /// What our own loop leaves to the vendor, and other people's agents may set.
+    #[serde(default, skip_serializing_if = "Sampling::is_default")]
+    pub sampling: Sampling,
+}
+
+/// Whether and which tools are to be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    None,
+    /// At least one, whichever.
+    Required,
+    /// This one.
+    Tool(String),
+}
+
+/// How an answer is drawn; every default is the vendor's own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    pub tool_choice: ToolChoice,
+    /// At most one tool call in the answer.
+    pub single_call: bool,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub top_k: Option<u32>,
+    /// Texts at which the answer ends.
+    pub stop: Vec<String>,
+}
+
+impl Sampling {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One whole block of a model's answer.

@@ -1,7 +1,7 @@
 //! The next request of a session, made from nothing but its fold.
 
 use crate::compaction;
-use adj_domain::{BlobHash, Caller, Item, ModelRequest, PromptRecord, Purpose, Session};
+use adj_domain::{BlobHash, Caller, Item, ModelRequest, PromptRecord, Purpose, Sampling, Session};
 
 /// Builds the request that a session sends next.
 ///
@@ -29,6 +29,7 @@ pub fn build_request(session: &Session, purpose: Purpose) -> ModelRequest {
         max_output_tokens: agent.max_output_tokens,
         output_schema: if purpose == Purpose::Step { session.output_schema.clone() } else { None },
         effort: agent.effort.clone(),
+        sampling: Sampling::default(),
     }
 }
 

@@ -76,7 +76,7 @@ impl HttpProvider {
             .map_err(|error| ProviderError::new(FailureKind::Connection, format!("cannot set up HTTP: {error}")))
     }
 
-    fn encode(&self, request: &ModelRequest) -> Encoded {
+    fn encode(&self, request: &ModelRequest) -> Result<Encoded, ProviderError> {
         match self.wire {
             WireKind::OpenAi => openai::encode(request),
             WireKind::Anthropic => anthropic::encode(request),
@@ -171,7 +171,10 @@ impl HttpProvider {
 
 impl Provider for HttpProvider {
     fn stream(&self, request: &ModelRequest, _attempt: u32) -> EventStream {
-        let encoded = self.encode(request);
+        let encoded = match self.encode(request) {
+            Ok(encoded) => encoded,
+            Err(error) => return stream::once(async { Err(error) }).boxed(),
+        };
         match self.wire {
             WireKind::OpenAi => self.run::<openai::Responses>(encoded),
             WireKind::Anthropic => self.run::<anthropic::Messages>(encoded),

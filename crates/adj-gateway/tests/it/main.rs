@@ -29,6 +29,7 @@ fn request(model: &str) -> ModelRequest {
         max_output_tokens: 1000,
         output_schema: None,
         effort: None,
+        sampling: Default::default(),
     }
 }
 

@@ -292,7 +292,8 @@ fn size_of_request(request: &ModelRequest) -> usize {
     let content = |blocks: &[Content]| -> usize {
         let sizes = blocks.iter().map(|block| match block {
             Content::Text { text } => text.len(),
-            Content::Image { data, .. } => data.len(),
+            Content::Image { data, .. } | Content::Document { data, .. } => data.len(),
+            Content::ImageUrl { url } => url.len(),
         });
         sizes.sum()
     };

@@ -3,14 +3,14 @@
 //! Cached prefix: tools, then system, then messages. Breakpoints stand on the last tool, on the system block, and on the
 //! last two user messages: the newest one writes the cache, the one before it is where the previous request wrote it.
 
-use super::{Encoded, is_loose_reasoning, object_input, own_reasoning};
+use super::{Encoded, is_loose_reasoning, not_expressible, object_input, own_reasoning, plain_text};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
     schema::{Demand, qualifies},
     sse::Frame,
 };
-use adj_domain::{AnswerBlock, Content, Item, ModelRequest, StopReason, Usage};
+use adj_domain::{AnswerBlock, Content, Item, ModelRequest, Sampling, StopReason, ToolChoice, Usage};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -18,13 +18,15 @@ use std::collections::BTreeMap;
 pub const VERSION: &str = "2023-06-01";
 
 /// Writes a request; the credentials are added where the key is known.
-pub fn encode(request: &ModelRequest) -> Encoded {
-    let messages = messages(request);
+pub fn encode(request: &ModelRequest) -> Result<Encoded, ProviderError> {
+    let messages = messages(request)?;
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(request.model.name));
     body.insert("max_tokens".to_owned(), json!(request.max_output_tokens));
     body.insert("stream".to_owned(), json!(true));
-    if let Some(thinking) = thinking(request, &messages) {
+    let thinking = thinking(request, &messages);
+    sampling(request, thinking.is_some(), &mut body)?;
+    if let Some(thinking) = thinking {
         body.insert("thinking".to_owned(), thinking);
     }
     let native_schema = request
@@ -66,20 +68,55 @@ pub fn encode(request: &ModelRequest) -> Encoded {
     body.insert("messages".to_owned(), Value::Array(messages));
     let mut encoded = Encoded::new("/v1/messages", &Value::Object(body));
     encoded.headers.push(("anthropic-version", VERSION.to_owned()));
-    encoded
+    Ok(encoded)
+}
+
+/// While a model thinks, the API takes neither a temperature nor a demand for a tool.
+fn sampling(request: &ModelRequest, thinks: bool, body: &mut Map<String, Value>) -> Result<(), ProviderError> {
+    let Sampling { tool_choice, single_call, temperature, top_p, top_k, stop } = &request.sampling;
+    let choice = match tool_choice {
+        ToolChoice::Auto => json!({"type": "auto"}),
+        ToolChoice::None => json!({"type": "none"}),
+        ToolChoice::Required | ToolChoice::Tool(_) if thinks => {
+            return Err(not_expressible("a demand for a tool call together with reasoning", request));
+        }
+        ToolChoice::Required => json!({"type": "any"}),
+        ToolChoice::Tool(name) => json!({"type": "tool", "name": name}),
+    };
+    if !request.tools.is_empty() && (*tool_choice != ToolChoice::Auto || *single_call) {
+        let mut choice = choice;
+        if *single_call && *tool_choice != ToolChoice::None {
+            choice["disable_parallel_tool_use"] = json!(true);
+        }
+        body.insert("tool_choice".to_owned(), choice);
+    }
+    if let Some(temperature) = temperature.filter(|_| !thinks) {
+        // This wire's scale ends where others only begin to be bold.
+        body.insert("temperature".to_owned(), json!(temperature.min(1.0)));
+    }
+    if let Some(top_p) = top_p {
+        body.insert("top_p".to_owned(), json!(top_p));
+    }
+    if let Some(top_k) = top_k.filter(|_| !thinks) {
+        body.insert("top_k".to_owned(), json!(top_k));
+    }
+    if !stop.is_empty() {
+        body.insert("stop_sequences".to_owned(), json!(stop));
+    }
+    Ok(())
 }
 
 fn cache() -> Value {
     json!({"type": "ephemeral"})
 }
 
-fn messages(request: &ModelRequest) -> Vec<Value> {
+fn messages(request: &ModelRequest) -> Result<Vec<Value>, ProviderError> {
     // Consecutive blocks of one role become one message, because roles must alternate.
     let mut messages: Vec<(&str, Vec<Value>)> = Vec::new();
     for (place, item) in request.items.iter().enumerate() {
         let (role, blocks) = match item {
             Item::Reasoning { .. } if is_loose_reasoning(&request.items, place) => continue,
-            Item::User { content } => ("user", blocks_of(content)),
+            Item::User { content } => ("user", blocks_of(content)?),
             Item::Assistant { text } => ("assistant", text_block(text).into_iter().collect()),
             Item::Reasoning { .. } => ("assistant", own_reasoning(item, request).cloned().into_iter().collect()),
             Item::ToolCall { id, name, input } => {
@@ -88,7 +125,7 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
             }
             Item::ToolResult { call, content, is_error } => {
                 let mut block = json!({"type": "tool_result", "tool_use_id": call});
-                let mut content = blocks_of(content);
+                let mut content = blocks_of(content)?;
                 if *is_error {
                     // The API takes an error only in words, and not without any.
                     content.retain(|block| block["type"] == "text");
@@ -126,7 +163,7 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
     if messages.is_empty() {
         messages.push(("user", vec![json!({"type": "text", "text": "(nothing was said)"})]));
     }
-    messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect()
+    Ok(messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect())
 }
 
 /// The API refuses blocks that are blank.
@@ -134,16 +171,30 @@ fn text_block(text: &str) -> Option<Value> {
     (!text.trim().is_empty()).then(|| json!({"type": "text", "text": text}))
 }
 
-fn blocks_of(content: &[Content]) -> Vec<Value> {
-    content
-        .iter()
-        .filter_map(|block| match block {
+fn blocks_of(content: &[Content]) -> Result<Vec<Value>, ProviderError> {
+    let mut blocks = Vec::new();
+    for block in content {
+        blocks.extend(match block {
             Content::Text { text } => text_block(text),
             Content::Image { media_type, data } => {
                 Some(json!({"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}))
             }
-        })
-        .collect()
+            Content::ImageUrl { url } => Some(json!({"type": "image", "source": {"type": "url", "url": url}})),
+            Content::Document { media_type, data, name } => {
+                let source = match media_type.as_str() {
+                    // Plain text travels as it is.
+                    "text/plain" => json!({"type": "text", "media_type": media_type, "data": plain_text(data)?}),
+                    _ => json!({"type": "base64", "media_type": media_type, "data": data}),
+                };
+                let mut block = json!({"type": "document", "source": source});
+                if let Some(name) = name {
+                    block["title"] = json!(name);
+                }
+                Some(block)
+            }
+        });
+    }
+    Ok(blocks)
 }
 
 /// Models up to this generation take a thinking budget; later ones are told an effort and decide for themselves.

@@ -1,13 +1,13 @@
 //! The chat completions API: OpenAI's older wire, and everybody else's (vLLM, Ollama, llama.cpp, DeepSeek, …).
 
-use super::{Encoded, object_input, own_reasoning};
+use super::{Encoded, not_expressible, object_input, own_reasoning};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
     schema::{Demand, qualifies},
     sse::Frame,
 };
-use adj_domain::{AnswerBlock, Content, Item, ModelRequest, StopReason, Usage};
+use adj_domain::{AnswerBlock, Content, Item, ModelRequest, Sampling, StopReason, ToolChoice, Usage};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,7 @@ pub enum Variant {
 }
 
 /// Writes a request; the credentials are added where the key is known.
-pub fn encode(request: &ModelRequest, variant: Variant) -> Encoded {
+pub fn encode(request: &ModelRequest, variant: Variant) -> Result<Encoded, ProviderError> {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(request.model.name));
     body.insert("stream".to_owned(), json!(true));
@@ -47,9 +47,41 @@ pub fn encode(request: &ModelRequest, variant: Variant) -> Encoded {
                    "parameters": tool.input_schema}})
         });
         body.insert("tools".to_owned(), tools.collect());
+        if request.sampling.single_call {
+            body.insert("parallel_tool_calls".to_owned(), json!(false));
+        }
     }
+    sampling(request, variant, &mut body)?;
     body.insert("messages".to_owned(), Value::Array(messages(request)));
-    Encoded::new("/chat/completions", &Value::Object(body))
+    Ok(Encoded::new("/chat/completions", &Value::Object(body)))
+}
+
+fn sampling(request: &ModelRequest, variant: Variant, body: &mut Map<String, Value>) -> Result<(), ProviderError> {
+    let Sampling { tool_choice, single_call: _, temperature, top_p, top_k, stop } = &request.sampling;
+    match tool_choice {
+        ToolChoice::Auto => None,
+        ToolChoice::None => Some(json!("none")),
+        ToolChoice::Required => Some(json!("required")),
+        ToolChoice::Tool(name) => Some(json!({"type": "function", "function": {"name": name}})),
+    }
+    .and_then(|choice| body.insert("tool_choice".to_owned(), choice));
+    if let Some(temperature) = temperature {
+        body.insert("temperature".to_owned(), json!(temperature));
+    }
+    if let Some(top_p) = top_p {
+        body.insert("top_p".to_owned(), json!(top_p));
+    }
+    match (top_k, variant) {
+        (None, _) => {}
+        (Some(_), Variant::OpenAi) => return Err(not_expressible("top_k", request)),
+        (Some(top_k), Variant::Compatible) => {
+            body.insert("top_k".to_owned(), json!(top_k));
+        }
+    }
+    if !stop.is_empty() {
+        body.insert("stop".to_owned(), json!(stop));
+    }
+    Ok(())
 }
 
 /// An assistant's message that is being put together out of several items.
@@ -83,11 +115,11 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
         messages.push(json!({"role": "system", "content": request.system}));
     }
     let mut draft = Draft::default();
-    // A tool message holds only text, so images of results follow once all of the calls are answered.
-    let mut images: Vec<Content> = Vec::new();
+    // A tool message holds only text, so what else results hold follows once all of the calls are answered.
+    let mut others: Vec<Content> = Vec::new();
     for item in &request.items {
-        if !matches!(item, Item::ToolResult { .. }) && !images.is_empty() {
-            let held = std::mem::take(&mut images);
+        if !matches!(item, Item::ToolResult { .. }) && !others.is_empty() {
+            let held = std::mem::take(&mut others);
             messages.push(json!({"role": "user", "content": parts_of(&held)}));
         }
         match item {
@@ -113,7 +145,7 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
             ),
             Item::ToolResult { call, content, .. } => {
                 draft.close(&mut messages);
-                images.extend(content.iter().filter(|block| matches!(block, Content::Image { .. })).cloned());
+                others.extend(content.iter().filter(|block| !matches!(block, Content::Text { .. })).cloned());
                 let mut text = Content::join_text(content);
                 if text.is_empty() && !content.is_empty() {
                     text.push_str("(an image; it follows)");
@@ -123,8 +155,8 @@ fn messages(request: &ModelRequest) -> Vec<Value> {
         }
     }
     draft.close(&mut messages);
-    if !images.is_empty() {
-        messages.push(json!({"role": "user", "content": parts_of(&images)}));
+    if !others.is_empty() {
+        messages.push(json!({"role": "user", "content": parts_of(&others)}));
     }
     messages
 }
@@ -141,6 +173,11 @@ fn parts_of(content: &[Content]) -> Value {
             Content::Image { media_type, data } => {
                 json!({"type": "image_url", "image_url": {"url": format!("data:{media_type};base64,{data}")}})
             }
+            Content::ImageUrl { url } => json!({"type": "image_url", "image_url": {"url": url}}),
+            Content::Document { media_type, data, name } => json!({"type": "file", "file": {
+                "filename": name.as_deref().unwrap_or("document"),
+                "file_data": format!("data:{media_type};base64,{data}")
+            }}),
         })
         .collect()
 }

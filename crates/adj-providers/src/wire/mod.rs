@@ -45,3 +45,19 @@ fn is_loose_reasoning(items: &[adj_domain::Item], place: usize) -> bool {
 fn object_input(input: &serde_json::Value) -> serde_json::Value {
     if input.is_object() { input.clone() } else { serde_json::json!({"input": input}) }
 }
+
+/// What was asked for and this wire has no words for: it is refused, never dropped.
+fn not_expressible(what: &str, request: &adj_domain::ModelRequest) -> crate::ProviderError {
+    let message = format!("the model {} cannot be asked for {what}: its vendor's API has no such field", request.model);
+    crate::ProviderError::new(adj_domain::FailureKind::InvalidRequest, message)
+}
+
+/// The text of a document that is no more than text.
+fn plain_text(data: &str) -> Result<String, crate::ProviderError> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+        let message = "a document of plain text is not base64 of UTF-8";
+        crate::ProviderError::new(adj_domain::FailureKind::InvalidRequest, message)
+    })
+}

@@ -1,18 +1,18 @@
 //! OpenAI's Responses API, without anything stored at the vendor: reasoning travels encrypted, in the request.
 
-use super::{Encoded, is_loose_reasoning, object_input, own_reasoning};
+use super::{Encoded, is_loose_reasoning, not_expressible, object_input, own_reasoning};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
     schema::{Demand, qualifies},
     sse::Frame,
 };
-use adj_domain::{AnswerBlock, Content, Item, ModelRequest, StopReason, Usage};
+use adj_domain::{AnswerBlock, Content, Item, ModelRequest, Sampling, StopReason, ToolChoice, Usage};
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 /// Writes a request; the credentials are added where the key is known.
-pub fn encode(request: &ModelRequest) -> Encoded {
+pub fn encode(request: &ModelRequest) -> Result<Encoded, ProviderError> {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(request.model.name));
     body.insert("stream".to_owned(), json!(true));
@@ -41,14 +41,39 @@ pub fn encode(request: &ModelRequest) -> Encoded {
                    "parameters": tool.input_schema})
         });
         body.insert("tools".to_owned(), tools.collect());
-        body.insert("parallel_tool_calls".to_owned(), json!(true));
+        body.insert("parallel_tool_calls".to_owned(), json!(!request.sampling.single_call));
     }
+    sampling(request, &mut body)?;
     let items = request.items.iter().enumerate();
     let input = items
         .filter(|(place, _)| !is_loose_reasoning(&request.items, *place))
         .filter_map(|(_, item)| input_item(item, request));
     body.insert("input".to_owned(), input.collect());
-    Encoded::new("/responses", &Value::Object(body))
+    Ok(Encoded::new("/responses", &Value::Object(body)))
+}
+
+fn sampling(request: &ModelRequest, body: &mut Map<String, Value>) -> Result<(), ProviderError> {
+    let Sampling { tool_choice, single_call: _, temperature, top_p, top_k, stop } = &request.sampling;
+    match tool_choice {
+        ToolChoice::Auto => None,
+        ToolChoice::None => Some(json!("none")),
+        ToolChoice::Required => Some(json!("required")),
+        ToolChoice::Tool(name) => Some(json!({"type": "function", "name": name})),
+    }
+    .and_then(|choice| body.insert("tool_choice".to_owned(), choice));
+    if let Some(temperature) = temperature {
+        body.insert("temperature".to_owned(), json!(temperature));
+    }
+    if let Some(top_p) = top_p {
+        body.insert("top_p".to_owned(), json!(top_p));
+    }
+    if top_k.is_some() {
+        return Err(not_expressible("top_k", request));
+    }
+    if !stop.is_empty() {
+        return Err(not_expressible("stop sequences", request));
+    }
+    Ok(())
 }
 
 /// The families before the reasoning models refuse to be asked for encrypted reasoning.
@@ -93,6 +118,11 @@ fn parts_of(content: &[Content]) -> Vec<Value> {
             Content::Image { media_type, data } => {
                 json!({"type": "input_image", "image_url": format!("data:{media_type};base64,{data}")})
             }
+            Content::ImageUrl { url } => json!({"type": "input_image", "image_url": url}),
+            Content::Document { media_type, data, name } => json!({
+                "type": "input_file", "filename": name.as_deref().unwrap_or("document"),
+                "file_data": format!("data:{media_type};base64,{data}")
+            }),
         })
         .collect()
 }

@@ -1,18 +1,22 @@
 //! What is sent to vendors, to the byte.
 
 use crate::fixtures::{assistant, call, conversation, event_id, request, result, user};
-use adj_domain::{Content, Item, ModelRequest};
-use adj_providers::{anthropic, chat, openai, wire::Encoded};
+use adj_domain::{Content, Item, ModelRequest, Sampling, ToolChoice};
+use adj_providers::{ProviderError, anthropic, chat, openai, wire::Encoded};
 use serde_json::{Value, json};
 
 const MODELS: [&str; 3] = ["openai/gpt-5.5", "anthropic/claude-sonnet-4-5", "openai-chat/local"];
 
-fn encode(request: &ModelRequest) -> Encoded {
+fn try_encode(request: &ModelRequest) -> Result<Encoded, ProviderError> {
     match request.model.vendor.as_str() {
         "openai" => openai::encode(request),
         "anthropic" => anthropic::encode(request),
         _ => chat::encode(request, chat::Variant::Compatible),
     }
+}
+
+fn encode(request: &ModelRequest) -> Encoded {
+    try_encode(request).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn body(encoded: &Encoded) -> Value {
@@ -50,6 +54,59 @@ fn each_wire_has_its_smallest_request() {
         let name = format!("smallest_{}", request.model.vendor);
         insta::assert_snapshot!(name, shown(&encode(&request)));
     }
+}
+
+/// Everything that other people's agents may ask for beside a conversation, as far as the wire has words for it.
+#[test]
+fn each_wire_has_its_golden_options() {
+    for model in MODELS {
+        let document = Content::Document {
+            media_type: "application/pdf".to_owned(),
+            data: "JVBERi0=".to_owned(),
+            name: Some("plan.pdf".to_owned()),
+        };
+        let text = Content::Document { media_type: "text/plain".to_owned(), data: "aGk=".to_owned(), name: None };
+        let image = Content::ImageUrl { url: "https://example.com/a.png".to_owned() };
+        let items = vec![
+            Item::User { content: vec![Content::text("Read these."), document.clone(), text, image] },
+            call("a", "read", json!({"path": "plan.pdf"})),
+            Item::ToolResult { call: event_id("a"), content: vec![Content::text("it"), document], is_error: false },
+        ];
+        let mut request = request(model, items);
+        request.sampling = Sampling {
+            tool_choice: ToolChoice::Tool("bash".to_owned()),
+            single_call: true,
+            temperature: Some(1.5),
+            top_p: Some(0.9),
+            top_k: (request.model.vendor != "openai").then_some(40),
+            stop: if request.model.vendor == "openai" { Vec::new() } else { vec!["END".to_owned()] },
+        };
+        let name = format!("options_{}", request.model.vendor);
+        insta::assert_snapshot!(name, shown(&encode(&request)));
+    }
+}
+
+#[test]
+fn what_a_wire_has_no_words_for_is_refused_by_name() {
+    let demanded = Sampling { tool_choice: ToolChoice::Required, ..Sampling::default() };
+    let ranked = Sampling { top_k: Some(5), ..Sampling::default() };
+    let stopped = Sampling { stop: vec!["END".to_owned()], ..Sampling::default() };
+    let cases = [
+        ("openai/gpt-5.5", ranked, "top_k"),
+        ("openai/gpt-5.5", stopped, "stop sequences"),
+        ("anthropic/claude-opus-4-6", demanded, "a demand for a tool call together with reasoning"),
+    ];
+    for (model, sampling, named) in cases {
+        let mut request = request(model, vec![user("Hello.")]);
+        request.effort = Some("high".to_owned());
+        request.sampling = sampling;
+        let error = try_encode(&request).expect_err("it cannot be said");
+        assert_eq!(error.kind, adj_domain::FailureKind::InvalidRequest);
+        assert!(error.message.contains(named) && error.message.contains(model), "{error}");
+    }
+    let text = Content::Document { media_type: "text/plain".to_owned(), data: "no base64!".to_owned(), name: None };
+    let request = request("anthropic/claude-opus-4-6", vec![Item::User { content: vec![text] }]);
+    assert!(try_encode(&request).is_err());
 }
 
 /// A conversation as it grows, request by request, in the ways that agents' conversations do.
@@ -210,7 +267,7 @@ fn openai_is_not_asked_for_what_older_models_refuse() {
     }
     let body = |variant| {
         let encoded = chat::encode(&request("openai-chat/x", vec![user("Hello.")]), variant);
-        body(&encoded)
+        body(&encoded.unwrap_or_else(|error| panic!("{error}")))
     };
     assert_eq!(body(chat::Variant::OpenAi)["max_completion_tokens"], 4096);
     assert_eq!(body(chat::Variant::Compatible)["max_tokens"], 4096);

@@ -51,6 +51,7 @@ pub fn request(model: &str, items: Vec<Item>) -> ModelRequest {
         max_output_tokens: 4096,
         output_schema: None,
         effort: None,
+        sampling: Default::default(),
     }
 }
 
