@@ -12,6 +12,7 @@ pub mod event;
 pub mod grants;
 pub mod id;
 pub mod model;
+pub mod money;
 pub mod network;
 pub mod permission;
 pub mod run;
@@ -33,6 +34,7 @@ pub use model::{
     AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, Sampling, StopReason,
     ToolChoice, ToolSpec, Usage,
 };
+pub use money::{Amount, Cost, Costs, Currency, Micros, MoneyError, PerMillion, Price, Rates, Tier};
 pub use network::{Destination, HostError, HostPattern, HostRule, host_name};
 pub use permission::{ApprovalPolicy, Grant, GrantScope, GrantSubject, Ruling, ToolPermission, Verdict};
 pub use run::{Run, RunState, Step, StepState};

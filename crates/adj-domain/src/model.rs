@@ -1,6 +1,6 @@
 //! Models: how they are named, what they are asked, what they answer, what it used.
 
-use crate::{content::Item, id::SessionId};
+use crate::{content::Item, id::SessionId, money::Cost};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, str::FromStr};
@@ -62,9 +62,16 @@ pub struct Usage {
     pub cache_read_tokens: u64,
     #[serde(default)]
     pub cache_write_tokens: u64,
+    /// Written to be kept for an hour, which some vendors price apart.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_1h_tokens: u64,
     /// The part of `output_tokens` that was reasoning.
     #[serde(default)]
     pub reasoning_tokens: u64,
+}
+
+pub(crate) fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
@@ -74,6 +81,7 @@ impl Usage {
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
             cache_read_tokens: self.cache_read_tokens.saturating_add(other.cache_read_tokens),
             cache_write_tokens: self.cache_write_tokens.saturating_add(other.cache_write_tokens),
+            cache_write_1h_tokens: self.cache_write_1h_tokens.saturating_add(other.cache_write_1h_tokens),
             reasoning_tokens: self.reasoning_tokens.saturating_add(other.reasoning_tokens),
         }
     }
@@ -85,13 +93,20 @@ impl Usage {
             output_tokens: self.output_tokens.saturating_sub(earlier.output_tokens),
             cache_read_tokens: self.cache_read_tokens.saturating_sub(earlier.cache_read_tokens),
             cache_write_tokens: self.cache_write_tokens.saturating_sub(earlier.cache_write_tokens),
+            cache_write_1h_tokens: self.cache_write_1h_tokens.saturating_sub(earlier.cache_write_1h_tokens),
             reasoning_tokens: self.reasoning_tokens.saturating_sub(earlier.reasoning_tokens),
         }
     }
 
+    /// What the model read afresh.
+    pub fn uncached_tokens(self) -> u64 {
+        self.context_tokens().saturating_sub(self.cache_read_tokens)
+    }
+
     /// Everything the model read.
     pub fn context_tokens(self) -> u64 {
-        self.input_tokens.saturating_add(self.cache_read_tokens).saturating_add(self.cache_write_tokens)
+        let parts = [self.input_tokens, self.cache_read_tokens, self.cache_write_tokens, self.cache_write_1h_tokens];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 
     pub fn total_tokens(self) -> u64 {
@@ -218,6 +233,9 @@ pub struct ModelAnswer {
     pub blocks: Vec<AnswerBlock>,
     pub stop: StopReason,
     pub usage: Usage,
+    /// `None` where nobody knows the model's price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     pub attempts: u32,
     pub first_token_ms: Option<u64>,
     pub latency_ms: u64,

@@ -5,6 +5,7 @@ use crate::{
     event::Seq,
     id::{RunId, SessionId, StepId},
     model::Usage,
+    money::Costs,
     run_event::{GateSubject, Receipt, RunEvent, RunOutcome, RunSpec, StepKind, StepOutcome},
     session::IllegalEvent,
 };
@@ -40,6 +41,7 @@ pub struct Step {
     pub session: Option<SessionId>,
     pub turns: BTreeMap<StepKind, StepState>,
     pub usage: Usage,
+    pub costs: Costs,
     /// The commit its workspace starts from, once known.
     pub base: Option<String>,
     pub result: Option<Committed>,
@@ -49,7 +51,15 @@ pub struct Step {
 
 impl Step {
     fn new() -> Self {
-        Self { session: None, turns: BTreeMap::new(), usage: Usage::default(), base: None, result: None, gate: None }
+        Self {
+            session: None,
+            turns: BTreeMap::new(),
+            usage: Usage::default(),
+            costs: Costs::default(),
+            base: None,
+            result: None,
+            gate: None,
+        }
     }
 
     /// The output of a turn, once it is completed.
@@ -153,6 +163,10 @@ impl Run {
         self.steps.values().fold(Usage::default(), |sum, step| sum.plus(step.usage))
     }
 
+    pub fn costs(&self) -> Costs {
+        self.steps.values().fold(Costs::default(), |sum, step| sum.plus(&step.costs))
+    }
+
     pub fn specialist(&self, step: &StepId) -> Option<&Specialist> {
         self.blueprint.as_ref()?.specialists().iter().find(|specialist| specialist.id == *step)
     }
@@ -183,7 +197,7 @@ impl Run {
                 step.session = Some(session.clone());
                 step.turns.insert(*kind, StepState::Started);
             }
-            RunEvent::TurnFinished { step, kind, outcome, usage } => {
+            RunEvent::TurnFinished { step, kind, outcome, usage, costs } => {
                 let Some(step) = self.steps.get_mut(step) else {
                     return refuse("no such step");
                 };
@@ -192,6 +206,7 @@ impl Run {
                     _ => return refuse("a turn finishes once, after it started"),
                 }
                 step.usage = step.usage.plus(*usage);
+                step.costs = std::mem::take(&mut step.costs).plus(costs);
             }
             RunEvent::HandedOff { from, to, .. } => {
                 if !self.steps.contains_key(from) || !self.steps.contains_key(to) {

@@ -6,6 +6,7 @@ use crate::{
     blueprint::Blueprint,
     id::{BlobHash, SessionId, StepId},
     model::{ModelRef, Usage},
+    money::Costs,
     permission::ApprovalPolicy,
 };
 use serde::{Deserialize, Serialize};
@@ -165,7 +166,14 @@ pub enum RunEvent {
     #[serde(rename = "run.turn_started")]
     TurnStarted { step: StepId, kind: StepKind, session: SessionId },
     #[serde(rename = "run.turn_finished")]
-    TurnFinished { step: StepId, kind: StepKind, outcome: StepOutcome, usage: Usage },
+    TurnFinished {
+        step: StepId,
+        kind: StepKind,
+        outcome: StepOutcome,
+        usage: Usage,
+        #[serde(default, skip_serializing_if = "Costs::is_empty")]
+        costs: Costs,
+    },
 
     /// One step's output became part of another's input.
     #[serde(rename = "run.handed_off")]

@@ -7,6 +7,7 @@ use crate::{
     event::Seq,
     id::{BlobHash, EventId, SessionId},
     model::{Purpose, StopReason, Usage},
+    money::Costs,
     network::Destination,
     permission::Verdict,
     session_event::{IdleReason, RequestResult, SessionEvent},
@@ -68,6 +69,7 @@ pub struct Session {
     /// The conversation as the next request will carry it. Results of the step under way are not in it yet.
     pub items: Vec<Item>,
     pub usage: Usage,
+    pub costs: Costs,
     /// What the vendor last counted as this conversation's size, and how many bytes of items came since.
     pub context_tokens: u64,
     pub bytes_since_count: u64,
@@ -109,6 +111,7 @@ impl Session {
             step: 0,
             items: Vec::new(),
             usage: Usage::default(),
+            costs: Costs::default(),
             context_tokens: 0,
             bytes_since_count: 0,
             request: None,
@@ -229,8 +232,9 @@ impl Session {
                 }
                 let purpose = self.request.take().map(|open| open.purpose);
                 match result {
-                    RequestResult::Answered { model_usage, stop, .. } => {
+                    RequestResult::Answered { model_usage, cost, stop, .. } => {
                         self.usage = self.usage.plus(*model_usage);
+                        self.costs.add(cost.as_ref());
                         if purpose == Some(Purpose::Step) {
                             self.context_tokens = model_usage.total_tokens();
                             self.bytes_since_count = 0;

@@ -7,6 +7,7 @@ use crate::{
     content::Content,
     id::{BlobHash, EventId},
     model::{FailureKind, ModelRef, Purpose, StopReason, Usage},
+    money::Cost,
     network::Destination,
     permission::Ruling,
 };
@@ -172,6 +173,9 @@ pub enum RequestResult {
         model: String,
         stop: StopReason,
         model_usage: Usage,
+        /// Absent where nobody knows the model's price, and in logs of older builds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost: Option<Cost>,
         attempts: u32,
         latency_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use crate::{
     toolbox::{Earlier, Toolbox},
 };
 use adj_domain::{
-    Approval, ApprovalResult, ApprovalSubject, BlobHash, EventId, IdleReason, LogId, ModelAnswer, ModelFailure,
+    Approval, ApprovalResult, ApprovalSubject, BlobHash, Costs, EventId, IdleReason, LogId, ModelAnswer, ModelFailure,
     ModelRequest, Ruling, Session, SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage,
     Verdict, event::EventBody,
 };
@@ -31,6 +31,7 @@ pub struct TurnEnd {
     pub waits: bool,
     /// Everything the session used, in all its turns.
     pub usage: Usage,
+    pub costs: Costs,
     pub turns: u32,
     pub model_requests: u64,
     pub tool_calls: u64,
@@ -296,6 +297,7 @@ impl TurnEnd {
             last_message: session.last_message.clone(),
             waits,
             usage: session.usage,
+            costs: session.costs.clone(),
             turns: session.turn,
             model_requests: session.model_requests,
             tool_calls: session.tool_calls,

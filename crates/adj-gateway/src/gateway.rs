@@ -1,7 +1,7 @@
 //! Sends each request to its vendor, and repeats what may yet pass.
 
-use crate::{Delta, ModelCaller, OnDelta, RetryPolicy, retry::Jitter};
-use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRequest};
+use crate::{Catalogue, Delta, ModelCaller, OnDelta, RetryPolicy, retry::Jitter};
+use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRequest, Timestamp};
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -14,11 +14,23 @@ use tokio_util::sync::CancellationToken;
 pub struct Gateway {
     providers: BTreeMap<String, Arc<dyn Provider>>,
     retries: RetryPolicy,
+    catalogue: Catalogue,
 }
 
 impl Gateway {
     pub fn new(retries: RetryPolicy) -> Self {
-        Self { providers: BTreeMap::new(), retries }
+        Self { providers: BTreeMap::new(), retries, catalogue: Catalogue::builtin() }
+    }
+
+    /// Knows of models what this catalogue says.
+    #[must_use]
+    pub fn knowing(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = catalogue;
+        self
+    }
+
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// Adds a vendor, or replaces the one of that name.
@@ -148,7 +160,10 @@ impl ModelCaller for Gateway {
         };
         let latency_ms = milliseconds(started.elapsed());
         match outcome {
-            Ok(answer) => Ok(ModelAnswer { attempts, latency_ms, ..answer }),
+            Ok(answer) => {
+                let cost = self.catalogue.cost(&request.model, answer.usage, Timestamp::now());
+                Ok(ModelAnswer { attempts, latency_ms, cost, ..answer })
+            }
             Err(error) => Err(ModelFailure {
                 kind: error.kind,
                 message: error.message,

@@ -4,10 +4,12 @@
 //! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one.
 
 mod caller;
+mod catalogue;
 mod gateway;
 mod retry;
 
 pub use caller::{Delta, ModelCaller, OnDelta, ignore_deltas};
+pub use catalogue::{Catalogue, CatalogueError, Entry};
 pub use gateway::Gateway;
 pub use retry::RetryPolicy;
 pub use tokio_util::sync::CancellationToken;

@@ -469,6 +469,7 @@ fn answered_result(answer: ModelAnswer) -> RequestResult {
         model: answer.model,
         stop: answer.stop,
         model_usage: answer.usage,
+        cost: answer.cost,
         attempts: answer.attempts,
         latency_ms: answer.latency_ms,
         first_token_ms: answer.first_token_ms,

@@ -55,6 +55,7 @@ impl Accumulator {
             blocks: self.blocks,
             stop,
             usage: self.usage,
+            cost: None,
             attempts: 1,
             first_token_ms: None,
             latency_ms: 0,

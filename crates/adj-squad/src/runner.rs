@@ -8,7 +8,7 @@ use crate::{
 };
 use adj_domain::{
     AgentDefinition, Confinement, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec,
-    RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, Usage, WorkspaceSpec,
+    RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, WorkspaceSpec,
     event::{EventBody, Input},
     session::IllegalEvent,
 };
@@ -356,8 +356,10 @@ impl Hands {
                 StepOutcome::Failed { why: bounds::text(self.explain(&session, reason).await?, REASON_BYTES) }
             }
         };
-        let earlier = run.steps.get(&step).map_or_else(Usage::default, |step| step.usage);
-        Ok(vec![RunEvent::TurnFinished { step, kind, outcome, usage: end.usage.minus(earlier) }])
+        let (usage, costs) =
+            run.steps.get(&step).map_or_else(Default::default, |step| (step.usage, step.costs.clone()));
+        let (usage, costs) = (end.usage.minus(usage), end.costs.minus(&costs));
+        Ok(vec![RunEvent::TurnFinished { step, kind, outcome, usage, costs }])
     }
 
     async fn explain(&self, session: &SessionId, reason: IdleReason) -> Result<String, SquadError> {

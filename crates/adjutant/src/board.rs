@@ -1,8 +1,8 @@
 //! Who is doing what: live events folded into lines for people. Pure; `screen` puts it on a terminal.
 
-use crate::words::{count, duration, one_line, short, tokens};
+use crate::words::{self, count, duration, one_line, short, tokens};
 use adj_domain::{
-    ApprovalResult, ApprovalSubject, Event, IdleReason, LogId, RequestResult, Ruling, RunEvent, RunOutcome,
+    ApprovalResult, ApprovalSubject, Costs, Event, IdleReason, LogId, RequestResult, Ruling, RunEvent, RunOutcome,
     SessionEvent, SessionId, StepOutcome, Timestamp, Usage, Verdict,
 };
 use serde_json::Value;
@@ -40,6 +40,7 @@ pub struct Board {
     /// Agents in the middle of a turn.
     pub working: BTreeMap<SessionId, Working>,
     pub usage: Usage,
+    pub costs: Costs,
     turns: BTreeMap<String, Timestamp>,
     calls: BTreeMap<String, String>,
 }
@@ -96,8 +97,9 @@ impl Board {
                 doing(self, "thinking".to_owned());
                 Vec::new()
             }
-            SessionEvent::ModelRequestEnded { result: RequestResult::Answered { model_usage, .. }, .. } => {
+            SessionEvent::ModelRequestEnded { result: RequestResult::Answered { model_usage, cost, .. }, .. } => {
                 self.usage = self.usage.plus(*model_usage);
+                self.costs.add(cost.as_ref());
                 if let Some(working) = self.working.get_mut(id) {
                     working.usage = working.usage.plus(*model_usage);
                 }
@@ -181,7 +183,7 @@ impl Board {
                 self.turns.insert(format!("{step} {kind}"), event.at);
                 self.line(step.as_str(), Tone::Plain, kind.to_string())
             }
-            RunEvent::TurnFinished { step, kind, outcome, usage } => {
+            RunEvent::TurnFinished { step, kind, outcome, usage, costs } => {
                 let took = match self.turns.remove(&format!("{step} {kind}")) {
                     Some(started) => format!("{}, ", between(started, event.at)),
                     None => String::new(),
@@ -190,7 +192,7 @@ impl Board {
                     StepOutcome::Completed { .. } => self.line(
                         step.as_str(),
                         Tone::Good,
-                        format!("{kind} done ({took}{} tokens)", tokens(usage.total_tokens())),
+                        format!("{kind} done ({took}{} tokens{})", tokens(usage.total_tokens()), words::costs(costs)),
                     ),
                     StepOutcome::Failed { why } => {
                         self.line(step.as_str(), Tone::Bad, format!("{kind} failed: {}", one_line(why, 300)))

@@ -51,6 +51,18 @@ pub enum Command {
     Secret(SecretCommand),
     #[command(subcommand)]
     Trace(TraceCommand),
+    /// List the models whose prices and sizes are known, and which of them can be called
+    ///
+    /// Prices are for a million tokens. A model that is not listed works all the same; what it costs is then not known. Your own
+    /// entries, for other models or other prices, go into models.toml beside the settings file and come before the built-in ones.
+    #[command(after_help = "Examples:\n  adjutant models\n  adjutant models sonnet\n  adjutant models --json")]
+    Models {
+        /// Only those whose name holds this text
+        name: Option<String>,
+        /// Print them as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Look whether agents can be confined on this machine
     ///
     /// Builds a sandbox and says what it is made of, what is missing, what follows from that and what to do about it. The

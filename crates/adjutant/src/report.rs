@@ -3,9 +3,9 @@
 use crate::{
     board,
     failure::Result,
-    words::{count, duration, harmless, one_line, short, thousands},
+    words::{self, count, duration, harmless, one_line, short, thousands},
 };
-use adj_domain::{LogId, Run, RunEvent, RunState, StepId, Usage};
+use adj_domain::{Costs, LogId, Run, RunEvent, RunState, StepId, Usage};
 use adj_engine::Engine;
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub struct Report {
     steps: Vec<StepReport>,
     combined: Option<Check>,
     usage: Usage,
+    #[serde(skip_serializing_if = "no_price_known")]
+    costs: Costs,
     wall_ms: u64,
     trace: String,
 }
@@ -39,6 +41,8 @@ struct StepReport {
     turns: usize,
     attempts: u32,
     usage: Usage,
+    #[serde(skip_serializing_if = "no_price_known")]
+    costs: Costs,
     busy_ms: u64,
     changed: Vec<String>,
     commit: Option<String>,
@@ -55,6 +59,11 @@ struct Check {
     tree: String,
     #[serde(skip)]
     tail: String,
+}
+
+/// Of local and scripted models there is nothing to say.
+fn no_price_known(costs: &Costs) -> bool {
+    costs.amounts.is_empty()
 }
 
 impl From<&adj_domain::Receipt> for Check {
@@ -102,6 +111,7 @@ impl Report {
                 turns: step.turns.len(),
                 attempts: step.attempts(),
                 usage: step.usage,
+                costs: step.costs.clone(),
                 busy_ms: busy.get(&name).map_or(0, |(_, millis)| *millis),
                 changed: step.result.as_ref().map(|result| result.changed.clone()).unwrap_or_default(),
                 commit: step.result.as_ref().map(|result| result.commit.clone()),
@@ -131,6 +141,7 @@ impl Report {
             steps: steps.collect(),
             combined: run.combined.receipt.as_ref().map(Check::from),
             usage: run.usage(),
+            costs: run.costs(),
             wall_ms: u64::try_from(wall).unwrap_or(0),
             trace: format!("adjutant trace show {}", run.id),
         })
@@ -171,12 +182,13 @@ impl Report {
         }
         let models = self.steps.iter().filter(|step| step.turns > 0).count();
         text.push_str(&format!(
-            "\n{}, {} tokens ({} in, {} out, {} from cache), {}\n",
+            "\n{}, {} tokens ({} in, {} out, {} from cache){}, {}\n",
             count(models, "agent"),
             thousands(self.usage.total_tokens()),
-            thousands(self.usage.input_tokens + self.usage.cache_write_tokens),
+            thousands(self.usage.uncached_tokens()),
             thousands(self.usage.output_tokens),
             thousands(self.usage.cache_read_tokens),
+            words::costs(&self.costs),
             duration(self.wall_ms),
         ));
         let moved = if self.commit.is_some() { "" } else { ", not moved" };

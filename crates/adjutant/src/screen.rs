@@ -2,7 +2,7 @@
 
 use crate::{
     board::{Board, Line, Tone},
-    words::{duration, one_line, tokens},
+    words::{self, duration, one_line, tokens},
 };
 use adj_domain::{Event, SessionId, Timestamp};
 use adj_engine::Live;
@@ -196,10 +196,11 @@ impl Screen {
             bar.tick();
         }
         picture.total.set_message(format!(
-            "{} at work · {} · {} tokens",
+            "{} at work · {} · {} tokens{}",
             self.board.working.len(),
             duration(picture.started.elapsed().as_millis() as u64 / 1000 * 1000),
             tokens(self.board.usage.total_tokens()),
+            words::costs(&self.board.costs),
         ));
         picture.total.tick();
     }

@@ -51,6 +51,15 @@ impl UserSettings {
 
 /// Where the file is looked for.
 pub fn path() -> Option<PathBuf> {
+    Some(folder()?.join("config.toml"))
+}
+
+/// Where the user's own entries for the catalogue of models are looked for.
+pub fn models_path() -> Option<PathBuf> {
+    Some(folder()?.join("models.toml"))
+}
+
+fn folder() -> Option<PathBuf> {
     let xdg = etcetera::base_strategy::Xdg::new().ok()?;
-    Some(xdg.config_dir().join("adjutant").join("config.toml"))
+    Some(xdg.config_dir().join("adjutant"))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     board,
-    words::{count, duration, harmless, one_line, short, thousands},
+    words::{self, count, duration, harmless, money, one_line, short, thousands},
 };
 use adj_domain::{
     ApprovalResult, ApprovalSubject, BlobHash, Content, Event, EventId, GrantEvent, LogId, RequestResult, Ruling,
@@ -126,11 +126,14 @@ impl Timeline {
                 String::new(),
             ),
             SessionEvent::ModelRequestEnded { result, .. } => match result {
-                RequestResult::Answered { model, model_usage, attempts, latency_ms, .. } => {
+                RequestResult::Answered { model, model_usage, cost, attempts, latency_ms, .. } => {
                     let again = if *attempts > 1 { format!(", {attempts} attempts") } else { String::new() };
+                    let cost = cost
+                        .as_ref()
+                        .map_or_else(String::new, |cost| format!(", {}", money(cost.amount, &cost.currency)));
                     let head = format!(
-                        "{model}: {} in, {} out, {} cached, {}{again}",
-                        thousands(model_usage.input_tokens + model_usage.cache_write_tokens),
+                        "{model}: {} in, {} out, {} cached{cost}, {}{again}",
+                        thousands(model_usage.uncached_tokens()),
                         thousands(model_usage.output_tokens),
                         thousands(model_usage.cache_read_tokens),
                         duration(*latency_ms)
@@ -218,10 +221,10 @@ impl Timeline {
                 (head, self.said(&spec.prompt))
             }
             RunEvent::TurnStarted { step, kind, session } => (format!("{step}: {kind} ({session})"), String::new()),
-            RunEvent::TurnFinished { step, kind, outcome, usage } => {
-                let tokens = thousands(usage.total_tokens());
+            RunEvent::TurnFinished { step, kind, outcome, usage, costs } => {
+                let (tokens, costs) = (thousands(usage.total_tokens()), words::costs(costs));
                 match outcome {
-                    StepOutcome::Completed { .. } => (format!("{step}: {kind}, {tokens} tokens"), String::new()),
+                    StepOutcome::Completed { .. } => (format!("{step}: {kind}, {tokens} tokens{costs}"), String::new()),
                     StepOutcome::Failed { why } => (format!("{step}: {kind} failed"), self.said(why)),
                 }
             }

@@ -7,7 +7,7 @@ use crate::{
 };
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, Parts, Upstream};
-use adj_gateway::{Gateway, RetryPolicy};
+use adj_gateway::{Catalogue, Gateway, RetryPolicy};
 use adj_policy::{Policy, Sources};
 use adj_providers::{Playbook, Scripted, Settings};
 use adj_sandbox::Launcher;
@@ -93,7 +93,7 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
             crate::settings::path().map_or_else(|| "the settings file".to_owned(), |path| path.display().to_string())
         )));
     };
-    let mut gateway = Gateway::new(RetryPolicy::default());
+    let mut gateway = Gateway::new(RetryPolicy::default()).knowing(catalogue()?);
     for (vendor, provider) in settings.providers() {
         gateway = gateway.with(vendor, provider);
     }
@@ -113,6 +113,20 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
         .hint(vendor_hint(&model.vendor)));
     }
     Ok(Models { gateway, model })
+}
+
+/// What is known of models: the built-in catalogue, and what the user's file says before it.
+pub fn catalogue() -> Result<Catalogue> {
+    let Some(path) = crate::settings::models_path() else { return Ok(Catalogue::builtin()) };
+    let file = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Catalogue::builtin().with(&text, &file).map_err(|error| {
+            Failure::usage(error)
+                .hint("`adjutant help models` says what an entry is; without the file the built-in ones hold")
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Catalogue::builtin()),
+        Err(error) => Err(Failure::unusable(error, format_args!("cannot read {file}"))),
+    }
 }
 
 fn vendor_hint(vendor: &str) -> String {

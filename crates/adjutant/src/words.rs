@@ -1,5 +1,7 @@
 //! Numbers and texts as people read them.
 
+use adj_domain::{Costs, Currency, Micros};
+
 /// `1 file`, `2 files`.
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(number as u64)) }
@@ -33,6 +35,28 @@ pub fn duration(millis: u64) -> String {
         0..1_000 => format!("{millis} ms"),
         1_000..60_000 => format!("{:.1} s", millis as f64 / 1e3),
         _ => format!("{} min {:02} s", millis / 60_000, millis / 1_000 % 60),
+    }
+}
+
+/// `$0.42`, `0.42 EUR`.
+pub fn money(amount: Micros, currency: &Currency) -> String {
+    match currency.to_string().as_str() {
+        "USD" => format!("${amount}"),
+        other => format!("{amount} {other}"),
+    }
+}
+
+/// The same for several requests, with a comma before it; nothing where no price was known at all.
+pub fn costs(costs: &Costs) -> String {
+    if costs.amounts.is_empty() {
+        return String::new();
+    }
+    let amounts = costs.amounts.iter().map(|sum| money(sum.amount, &sum.currency));
+    let text = format!(", {}", amounts.collect::<Vec<_>>().join(" + "));
+    match usize::try_from(costs.unpriced) {
+        Ok(0) => text,
+        Ok(unpriced) => format!("{text} and {} of unknown price", count(unpriced, "request")),
+        Err(_) => text,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use adj_domain::{
     AgentDefinition, ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Blueprint, Confinement, Content,
-    CoreAgent, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason, ModelRef, NetworkRequest,
-    PromptPart, PromptRecord, Purpose, Receipt, RequestResult, Ruling, RunEvent, RunId, RunLimits, RunOutcome, RunSpec,
-    SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome, StopReason,
-    Timestamp, ToolPermission, ToolSpec, Usage, Verdict, WorkspaceSpec,
+    CoreAgent, Cost, Costs, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason, Micros, ModelRef,
+    NetworkRequest, PromptPart, PromptRecord, Purpose, Receipt, RequestResult, Ruling, RunEvent, RunId, RunLimits,
+    RunOutcome, RunSpec, SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome,
+    StopReason, Timestamp, ToolPermission, ToolSpec, Usage, Verdict, WorkspaceSpec,
 };
 use serde_json::json;
 
@@ -43,7 +43,18 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 fn usage() -> Usage {
-    Usage { input_tokens: 1, output_tokens: 2, cache_read_tokens: 3, cache_write_tokens: 4, reasoning_tokens: 5 }
+    Usage {
+        input_tokens: 1,
+        output_tokens: 2,
+        cache_read_tokens: 3,
+        cache_write_tokens: 4,
+        cache_write_1h_tokens: 0,
+        reasoning_tokens: 5,
+    }
+}
+
+fn cost() -> Cost {
+    Cost { amount: Micros(12), currency: "USD".parse().expect("a currency"), price: "a/b from 2026-01-01".to_owned() }
 }
 
 fn confinement() -> Confinement {
@@ -99,11 +110,21 @@ pub fn session_events() -> Vec<SessionEvent> {
             model: "some-model-2".to_owned(),
             stop,
             model_usage: usage(),
+            cost: None,
             attempts: 1,
             latency_ms: 7,
             first_token_ms,
         })
     };
+    let priced = ended(RequestResult::Answered {
+        model: "some-model-2".to_owned(),
+        stop: StopReason::EndTurn,
+        model_usage: Usage { cache_write_1h_tokens: 6, ..usage() },
+        cost: Some(cost()),
+        attempts: 1,
+        latency_ms: 7,
+        first_token_ms: None,
+    });
     let idle = |stop_reason| StatusIdle { stop_reason };
     let direct = WorkspaceSpec::Direct { path: "/p".to_owned() };
     let private = WorkspaceSpec::Private { repository: "/r".to_owned(), commit: "c".to_owned(), name: "n".to_owned() };
@@ -115,6 +136,7 @@ pub fn session_events() -> Vec<SessionEvent> {
         StatusRunning { turn: 1 },
         UserMessage { content: vec![Content::text("do it"), image], output_schema: None },
         UserMessage { content: Vec::new(), output_schema: Some(json!({"type": "integer"})) },
+        priced,
         UserInterrupt,
         ModelRequestStarted {
             turn: 1,
@@ -269,7 +291,22 @@ pub fn run_events() -> Vec<RunEvent> {
     use RunEvent::*;
     let session = || SessionId::derive(&["session"]);
     let started = |kind| TurnStarted { step: step("a"), kind, session: session() };
-    let finished = |outcome| TurnFinished { step: step("a"), kind: StepKind::Plan, outcome, usage: usage() };
+    let finished = |outcome| TurnFinished {
+        step: step("a"),
+        kind: StepKind::Plan,
+        outcome,
+        usage: usage(),
+        costs: Costs::default(),
+    };
+    let mut costs = Costs { unpriced: 1, ..Costs::default() };
+    costs.add(Some(&cost()));
+    let priced = TurnFinished {
+        step: step("a"),
+        kind: StepKind::Repair,
+        outcome: StepOutcome::Completed { output: "done".to_owned() },
+        usage: usage(),
+        costs,
+    };
     let committed = |changed: &[&str], more_changed| ResultCommitted {
         step: step("a"),
         attempt: 1,
@@ -307,6 +344,7 @@ pub fn run_events() -> Vec<RunEvent> {
         started(StepKind::FollowUp),
         started(StepKind::Repair),
         started(StepKind::Build(2)),
+        priced,
         finished(StepOutcome::Completed { output: "done".to_owned() }),
         finished(StepOutcome::Failed { why: "broken".to_owned() }),
         HandedOff { from: step("a"), to: step("b"), hash: hash(), bytes: 6 },

@@ -116,6 +116,7 @@ impl World {
             blocks,
             stop,
             usage,
+            cost: None,
             attempts: 1,
             first_token_ms: None,
             latency_ms: 1,

@@ -209,6 +209,7 @@ fn play(rule: &Rule, caught: &Caught, request: &ModelRequest, attempt: u32) -> V
             output_tokens: keys.output,
             cache_read_tokens: keys.cache_read,
             cache_write_tokens: keys.cache_write,
+            cache_write_1h_tokens: 0,
             reasoning_tokens: keys.reasoning,
         },
         None => Usage {

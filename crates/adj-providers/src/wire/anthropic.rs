@@ -366,6 +366,22 @@ struct WireUsage {
     cache_creation_input_tokens: Option<u64>,
     #[serde(default)]
     cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation: Option<WireCacheCreation>,
+    #[serde(default)]
+    output_tokens_details: Option<WireOutputDetails>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct WireCacheCreation {
+    #[serde(default)]
+    ephemeral_1h_input_tokens: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct WireOutputDetails {
+    #[serde(default)]
+    thinking_tokens: u64,
 }
 
 impl WireUsage {
@@ -374,16 +390,21 @@ impl WireUsage {
         self.output_tokens = later.output_tokens.or(self.output_tokens);
         self.cache_creation_input_tokens = later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
         self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation.take());
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details.take());
     }
 
     fn neutral(&self) -> Usage {
+        let hour = self.cache_creation.as_ref().map_or(0, |parts| parts.ephemeral_1h_input_tokens);
+        let hour = hour.min(self.cache_creation_input_tokens.unwrap_or(0));
         Usage {
             input_tokens: self.input_tokens.unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
             cache_read_tokens: self.cache_read_input_tokens.unwrap_or(0),
-            cache_write_tokens: self.cache_creation_input_tokens.unwrap_or(0),
-            // The wire does not say which part of the output was thinking.
-            reasoning_tokens: 0,
+            // The hour's part is contained in the whole.
+            cache_write_tokens: self.cache_creation_input_tokens.unwrap_or(0).saturating_sub(hour),
+            cache_write_1h_tokens: hour,
+            reasoning_tokens: self.output_tokens_details.as_ref().map_or(0, |details| details.thinking_tokens),
         }
     }
 }

@@ -241,6 +241,7 @@ impl WireUsage {
             output_tokens: self.output_tokens,
             cache_read_tokens: read,
             cache_write_tokens: written,
+            cache_write_1h_tokens: 0,
             reasoning_tokens: output.reasoning_tokens.unwrap_or(0),
         }
     }

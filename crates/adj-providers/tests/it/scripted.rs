@@ -111,6 +111,7 @@ rules:
         output_tokens: 20,
         cache_read_tokens: 30,
         cache_write_tokens: 40,
+        cache_write_1h_tokens: 0,
         reasoning_tokens: 5,
     };
     assert_eq!(answer.usage, usage);

@@ -184,7 +184,7 @@ impl World {
                     Ok(output) => StepOutcome::Completed { output: output.to_owned() },
                     Err(why) => StepOutcome::Failed { why: why.to_owned() },
                 };
-                RunEvent::TurnFinished { step, kind, outcome, usage }
+                RunEvent::TurnFinished { step, kind, outcome, usage, costs: Default::default() }
             }
             Action::PrepareBase { step, .. } => match result {
                 Ok(_) => RunEvent::BasePrepared { commit: format!("base-of-{step}"), step },

@@ -3,6 +3,7 @@
 mod approvals;
 mod doctor;
 mod exec;
+mod models;
 mod policy;
 mod run;
 mod sandbox;
@@ -36,6 +37,7 @@ pub fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Sandbox(args) => sandbox::sandbox(*args),
         Command::Secret(command) => secret::secret(command),
         Command::Trace(command) => on_runtime(trace::trace(command)),
+        Command::Models { name, json } => models::models(name.as_deref(), json),
         Command::Doctor { json } => on_runtime(doctor::doctor(json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "adjutant", &mut std::io::stdout());

@@ -4,7 +4,7 @@ use crate::support::World;
 
 #[test]
 fn the_help_of_every_command() {
-    let commands: [&[&str]; 27] = [
+    let commands: [&[&str]; 28] = [
         &[],
         &["run"],
         &["exec"],
@@ -30,6 +30,7 @@ fn the_help_of_every_command() {
         &["secret"],
         &["secret", "set"],
         &["secret", "list"],
+        &["models"],
         &["doctor"],
         &["completions"],
     ];
@@ -55,7 +56,7 @@ fn no_command_is_forgotten() {
     };
     assert_eq!(
         listed(&["--help"]),
-        ["run", "exec", "sandbox", "approvals", "policy", "secret", "trace", "doctor", "completions", "help"]
+        ["run", "exec", "sandbox", "approvals", "policy", "secret", "trace", "models", "doctor", "completions", "help"]
     );
     assert_eq!(listed(&["approvals", "--help"]), ["list", "show", "allow", "deny", "grants", "revoke", "help"]);
     assert_eq!(listed(&["policy", "--help"]), ["show", "check", "explain", "test", "help"]);

@@ -4,6 +4,7 @@
 
 mod errors;
 mod help;
+mod models;
 mod policies;
 mod runs;
 mod sandboxes;
