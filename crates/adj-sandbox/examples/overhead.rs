@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -86,9 +86,10 @@ fn report(what: &str, mut times: Vec<Duration>) {
     println!("{what}: median {:?}, least {:?}, 95 % below {:?}", at(50), at(0), at(95));
 }
 
-/// One command for somebody who waits, from the start of a program to its end: this program itself, with a word.
-fn cold() {
+/// One command for somebody who waits, from the start of a program to its end: this program itself, with a word and perhaps a workspace.
+fn cold(workspace: Option<PathBuf>) {
     let mut plan = Plan::new(Mode::WorkspaceWrite);
+    plan.workspace = workspace.map_or(Mount::None, |host| Mount::Direct { inside: host.clone(), host });
     plan.limits.wall = Duration::from_secs(60);
     let ended = Here::fork().and_then(|mut here| {
         here.start(&plan, &["/bin/true".into()], Streams::Inherited)?;
@@ -98,15 +99,23 @@ fn cold() {
 }
 
 fn measure_cold() {
-    let (mut bare, mut empty, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut empty, mut cold, mut work) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    for part in ["hooks", "info", "objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+        fs::create_dir_all(folder.path().join(".git").join(part)).expect("a folder");
+    }
+    fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/main\n").expect("a file");
     let exe = std::env::current_exe().expect("our own program");
     for _ in 0..ROUNDS {
-        for (program, word, times) in
-            [(Path::new("/bin/true"), "", &mut bare), (&exe, "nothing", &mut empty), (&exe, "cold", &mut cold)]
-        {
+        for (program, words, times) in [
+            (Path::new("/bin/true"), vec![], &mut bare),
+            (&exe, vec!["nothing".as_ref()], &mut empty),
+            (&exe, vec!["cold".as_ref()], &mut cold),
+            (&exe, vec!["cold".as_ref(), folder.path().as_os_str()], &mut work),
+        ] {
             let began = Instant::now();
             let status =
-                std::process::Command::new(program).arg(word).stdin(Stdio::null()).status().expect("it starts");
+                std::process::Command::new(program).args(words).stdin(Stdio::null()).status().expect("it starts");
             times.push(began.elapsed());
             assert!(status.success());
         }
@@ -114,13 +123,14 @@ fn measure_cold() {
     report("spawned: /bin/true", bare);
     report("spawned: this program, which does nothing", empty);
     report("spawned: this program, which confines /bin/true", cold);
+    report("spawned: the same in a repository", work);
 }
 
 fn main() {
     dispatch_helper(work);
     match std::env::args().nth(1).as_deref() {
         Some("nothing") => {}
-        Some("cold") => cold(),
+        Some("cold") => cold(std::env::args_os().nth(2).map(PathBuf::from)),
         _ => {
             measure_cold();
             measure();

@@ -282,6 +282,14 @@ pub(crate) fn set_no_new_privileges() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())
 }
 
+/// Filters the system calls of this process and all it will start.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies as many instructions as there are, and changes none.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
+}
+
 /// Neither traceable nor dumped; its `/proc` entries belong to root.
 pub(crate) fn set_not_dumpable() -> io::Result<()> {
     // SAFETY: prctl with integers only.

@@ -13,6 +13,7 @@ mod inside;
 mod cgroup;
 mod confine;
 mod disk;
+mod filter;
 mod masks;
 mod mounts;
 mod protect;

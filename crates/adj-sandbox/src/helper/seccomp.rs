@@ -1,7 +1,7 @@
 //! Which system calls a sandbox refuses: what only administrators and exploits need.
 //!
-//! Three filters, because each has one answer: calls that are newer than this list do not exist, nor do some that cannot be judged (programs
-//! then take an older way), the rest is not permitted. A foreign calling convention ends the process.
+//! Calls that are newer than this list do not exist, nor do some that cannot be judged (programs then take an older way), the rest is not
+//! permitted. A foreign calling convention ends the process.
 //!
 //! Debuggers work: tracing reaches only what may be reached by signals as well, other commands of the same sandbox. Pid 1 and the
 //! worker are not dumpable, and what Landlock or another user id keeps apart is kept apart for tracers, too.
@@ -10,14 +10,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 use libc::*;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
-};
 
+use super::filter::{Instruction, Rule, Verdict, among, compile, has, has_any, is, isnt};
 use crate::error::{Doing, Layer, SetupError};
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+use crate::sys;
 
 /// The newest call that was looked at and found harmless, `removexattrat` of Linux 6.13. All architectures number new ones alike.
 const NEWEST: u32 = 466;
@@ -99,7 +95,7 @@ const REFUSED_HERE: [i64; 7] = [SYS_ioperm, SYS_iopl, SYS_modify_ldt, SYS_sysfs,
 const REFUSED_HERE: [i64; 0] = [];
 
 /// Terminal commands that type for the user or change what a line means.
-const REFUSED_IOCTLS: [u64; 5] = [
+const REFUSED_IOCTLS: [u32; 5] = [
     0x540C, /* TIOCEXCL */
     0x5412, /* TIOCSTI */
     0x541C, /* TIOCLINUX */
@@ -107,82 +103,94 @@ const REFUSED_IOCTLS: [u64; 5] = [
     0x5423, /* TIOCSETD */
 ];
 
-/// Options of sockets, with their levels: other protocols inside of TCP and UDP, and programs for the kernel to run.
-const REFUSED_OPTIONS: [(i32, i32); 6] = [
-    (IPPROTO_TCP, TCP_ULP),
-    (IPPROTO_UDP, 100 /* UDP_ENCAP */),
-    (SOL_SOCKET, SO_ATTACH_FILTER),
-    (SOL_SOCKET, SO_ATTACH_BPF),
-    (SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF),
-    (SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF),
+/// Options of sockets by their levels: other protocols inside of TCP and UDP, and programs for the kernel to run.
+const REFUSED_OPTIONS: [(i32, &[u32]); 3] = [
+    (IPPROTO_TCP, &[TCP_ULP as u32]),
+    (IPPROTO_UDP, &[100 /* UDP_ENCAP */]),
+    (
+        SOL_SOCKET,
+        &[
+            SO_ATTACH_FILTER as u32,
+            SO_ATTACH_BPF as u32,
+            SO_ATTACH_REUSEPORT_CBPF as u32,
+            SO_ATTACH_REUSEPORT_EBPF as u32,
+        ],
+    ),
 ];
 
-const NAMESPACE_FLAGS: [i32; 7] =
-    [CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP];
-const NEW_TIME: u64 = 0x80;
+const NAMESPACE_FLAGS: u32 =
+    (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) as u32;
+const NEW_TIME: u32 = 0x80;
 
-/// Installs the filters on this process and all it will start.
+/// Installs the filter on this process and all it will start.
 pub(super) fn apply() -> Result<(), SetupError> {
-    let what = || "install the system call filters".to_owned();
-    for program in programs().map_err(io::Error::other).doing(Layer::Seccomp, what)? {
-        seccompiler::apply_filter(&program).map_err(io::Error::other).doing(Layer::Seccomp, what)?;
-    }
-    Ok(())
+    let what = || "install the system call filter".to_owned();
+    let program = program().doing(Layer::Seccomp, what)?;
+    sys::install_filter(&program).doing(Layer::Seccomp, what)
 }
 
-fn programs() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filter = |rules: Rules, errno: i32| -> Result<BpfProgram, seccompiler::BackendError> {
-        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno as u32), arch)?.try_into()
+fn program() -> io::Result<Vec<Instruction>> {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => 0xC000_003E,
+        "aarch64" => 0xC000_00B7,
+        "riscv64" => 0xC000_00F3,
+        _ => return Err(io::ErrorKind::Unsupported.into()),
     };
-    let not_there = NOT_THERE.into_iter().map(|call| (call, Vec::new())).collect();
-    // The last one installed runs first, but all run, and the strictest answer wins.
-    Ok(vec![filter(not_there, ENOSYS)?, filter(refused()?, EPERM)?, ceiling()])
+    Ok(compile(architecture, &verdicts()))
 }
 
-fn refused() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = REFUSED.into_iter().chain(REFUSED_HERE).map(|call| (call, Vec::new())).collect();
-    for flag in NAMESPACE_FLAGS {
-        when(&mut rules, SYS_clone, &[has(0, flag as u64)?])?;
-        when(&mut rules, SYS_unshare, &[has(0, flag as u64)?])?;
+/// The verdict about each call, up to the next number.
+fn verdicts() -> BTreeMap<u32, Verdict> {
+    let rules = rules().into_iter().map(|(call, rules)| (call as u32, Verdict::RefusedIf(EPERM, rules)));
+    let refused = REFUSED.into_iter().chain(REFUSED_HERE).map(|call| (call as u32, Verdict::Refused(EPERM)));
+    let not_there = NOT_THERE.into_iter().map(|call| (call as u32, Verdict::Refused(ENOSYS)));
+    let mut all: BTreeMap<u32, Verdict> = rules.chain(refused).chain(not_there).collect();
+    for call in all.keys().copied().collect::<Vec<_>>() {
+        all.entry(call + 1).or_insert(Verdict::Allowed);
     }
-    when(&mut rules, SYS_unshare, &[has(0, NEW_TIME)?])?;
-    for command in REFUSED_IOCTLS {
-        when(&mut rules, SYS_ioctl, &[is(1, command)?])?;
-    }
-    sockets(&mut rules)?;
-    set_id_bits(&mut rules)?;
-    // What exploits switch on: reading unmapped pages as code, mapping at address zero. Debuggers' and compatibility values pass.
-    for bit in [0x0010_0000 /* MMAP_PAGE_ZERO */, 0x0040_0000 /* READ_IMPLIES_EXEC */] {
-        let is_a_change = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0xFFFF_FFFF)?;
-        when(&mut rules, SYS_personality, &[has(0, bit)?, is_a_change])?;
-    }
-    Ok(rules)
+    // Calls that we do not know are not there. So is the third calling convention of x86-64, which reuses the architecture's number
+    // with a high bit.
+    all.insert(NEWEST + 1, Verdict::Refused(ENOSYS));
+    all
+}
+
+/// Calls that are refused for some of their arguments.
+fn rules() -> BTreeMap<i64, Vec<Rule>> {
+    let mut rules = BTreeMap::from([
+        (SYS_clone, vec![vec![has_any(0, NAMESPACE_FLAGS)]]),
+        (SYS_unshare, vec![vec![has_any(0, NAMESPACE_FLAGS | NEW_TIME)]]),
+        (SYS_ioctl, vec![vec![is(1, &REFUSED_IOCTLS)]]),
+        (SYS_socket, sockets()),
+        (SYS_socketpair, sockets()),
+        (SYS_setsockopt, REFUSED_OPTIONS.map(|(level, options)| vec![is(1, &[level as u32]), is(2, options)]).to_vec()),
+        // What exploits switch on: reading unmapped pages as code, mapping at address zero. Debuggers' and compatibility values pass.
+        (
+            SYS_personality,
+            vec![vec![
+                has_any(0, 0x0010_0000 /* MMAP_PAGE_ZERO */ | 0x0040_0000 /* READ_IMPLIES_EXEC */),
+                isnt(0, &[0xFFFF_FFFF /* a question */]),
+            ]],
+        ),
+    ]);
+    rules.extend(set_id_bits());
+    rules
 }
 
 /// Only local and internet sockets, of the common kinds, and the routing questions that a C library asks.
-fn sockets(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
-    for call in [SYS_socket, SYS_socketpair] {
-        when(rules, call, &[isnt(0, AF_UNIX)?, isnt(0, AF_INET)?, isnt(0, AF_INET6)?, isnt(0, AF_NETLINK)?])?;
-        when(rules, call, &[is(0, AF_NETLINK as u64)?, isnt(2, NETLINK_ROUTE)?])?;
-        for family in [AF_INET, AF_INET6] {
-            let family = is(0, family as u64)?;
-            // Streams and datagrams of TCP and UDP: no SCTP, DCCP, L2TP, MPTCP, SMC, UDP-Lite, ping.
-            when(rules, call, &[family.clone(), isnt(2, 0)?, isnt(2, IPPROTO_TCP)?, isnt(2, IPPROTO_UDP)?])?;
-            for kind in [SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, 6 /* SOCK_DCCP */, 10 /* SOCK_PACKET */] {
-                let kind = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(0xf), kind as u64)?;
-                when(rules, call, &[family.clone(), kind])?;
-            }
-        }
-    }
-    for (level, option) in REFUSED_OPTIONS {
-        when(rules, SYS_setsockopt, &[is(1, level as u64)?, is(2, option as u64)?])?;
-    }
-    Ok(())
+fn sockets() -> Vec<Rule> {
+    let (local, netlink, internet) = (AF_UNIX as u32, AF_NETLINK as u32, [AF_INET as u32, AF_INET6 as u32]);
+    let uncommon = [SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, 6 /* SOCK_DCCP */, 10 /* SOCK_PACKET */];
+    vec![
+        vec![isnt(0, &[local, netlink, internet[0], internet[1]])],
+        vec![is(0, &[netlink]), isnt(2, &[NETLINK_ROUTE as u32])],
+        // Streams and datagrams of TCP and UDP: no SCTP, DCCP, L2TP, MPTCP, SMC, UDP-Lite, ping.
+        vec![is(0, &internet), isnt(2, &[0, IPPROTO_TCP as u32, IPPROTO_UDP as u32])],
+        vec![is(0, &internet), among(1, 0xf, &uncommon.map(|kind| kind as u32))],
+    ]
 }
 
 /// Nobody leaves a set-user-id file in a workspace, for somebody outside to run.
-fn set_id_bits(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
+fn set_id_bits() -> Vec<(i64, Vec<Rule>)> {
     let mut modes = vec![(SYS_fchmod, 1), (SYS_fchmodat, 2), (452 /* fchmodat2 */, 2), (SYS_mknodat, 2)];
     let mut opens = vec![(SYS_openat, 2, 3)];
     #[cfg(target_arch = "x86_64")]
@@ -191,100 +199,36 @@ fn set_id_bits(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
         opens.push((SYS_open, 1, 2));
     }
     // Set-group-id without group execution is an old locking mark; on folders it passes through mkdir and inheritance.
-    let bits = [u64::from(S_ISUID), u64::from(S_ISGID | S_IXGRP)];
-    for (call, mode) in modes {
-        for bit in bits {
-            when(rules, call, &[has(mode, bit)?])?;
-        }
-    }
-    for (call, flags, mode) in opens {
-        // The mode counts only when a file may be created; otherwise its register holds anything.
-        for creating in [O_CREAT as u64, (O_TMPFILE & !O_DIRECTORY) as u64] {
-            for bit in bits {
-                when(rules, call, &[has(flags, creating)?, has(mode, bit)?])?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn when(rules: &mut Rules, call: i64, conditions: &[SeccompCondition]) -> Result<(), seccompiler::BackendError> {
-    rules.entry(call).or_default().push(SeccompRule::new(conditions.to_vec())?);
-    Ok(())
-}
-
-/// The argument equals `value`; 32 bits are compared, as the kernel does for these.
-fn is(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
-}
-
-/// The argument is something else.
-fn isnt(argument: u8, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value as u64)
-}
-
-/// The argument has all of these bits.
-fn has(argument: u8, bits: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), bits)
-}
-
-/// Calls that we do not know are not there. So is the third calling convention of x86-64, which reuses the architecture's number
-/// with a high bit.
-fn ceiling() -> BpfProgram {
-    const LOAD_NUMBER: u16 = (BPF_LD | BPF_W | BPF_ABS) as u16;
-    const JUMP_IF_GREATER: u16 = (BPF_JMP | BPF_JGT | BPF_K) as u16;
-    const RETURN: u16 = (BPF_RET | BPF_K) as u16;
-    vec![
-        sock_filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: JUMP_IF_GREATER, jt: 0, jf: 1, k: NEWEST },
-        sock_filter { code: RETURN, jt: 0, jf: 0, k: SECCOMP_RET_ERRNO | ENOSYS as u32 },
-        sock_filter { code: RETURN, jt: 0, jf: 0, k: SECCOMP_RET_ALLOW },
-    ]
+    let bits = [S_ISUID, S_ISGID | S_IXGRP];
+    let of_modes = modes.into_iter().map(|(call, mode)| (call, bits.map(|bits| vec![has(mode, bits)]).to_vec()));
+    // The mode counts only when a file may be created; otherwise its register holds anything.
+    let creating = (O_CREAT | O_TMPFILE & !O_DIRECTORY) as u32;
+    let of_opens = opens
+        .into_iter()
+        .map(|(call, flags, mode)| (call, bits.map(|bits| vec![has_any(flags, creating), has(mode, bits)]).to_vec()));
+    of_modes.chain(of_opens).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
-    /// What the kernel would answer: a small machine for the few instructions that filters are made of.
-    fn answer(program: &BpfProgram, call: i64, arguments: [u64; 6]) -> u32 {
-        const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xC000_003E } else { 0xC000_00B7 };
-        let mut data = vec![call as u32, ARCHITECTURE, 0, 0];
-        data.extend(arguments.iter().flat_map(|argument| [*argument as u32, (*argument >> 32) as u32]));
-        let (mut at, mut accumulator) = (0, 0u32);
-        loop {
-            let step = &program[at];
-            let jump = |is_so: bool| at + 1 + usize::from(if is_so { step.jt } else { step.jf });
-            at = match u32::from(step.code) {
-                code if code == BPF_LD | BPF_W | BPF_ABS => {
-                    accumulator = data[step.k as usize / 4];
-                    at + 1
-                }
-                code if code == BPF_ALU | BPF_AND | BPF_K => {
-                    accumulator &= step.k;
-                    at + 1
-                }
-                code if code == BPF_JMP | BPF_JA | BPF_K => at + 1 + step.k as usize,
-                code if code == BPF_JMP | BPF_JEQ | BPF_K => jump(accumulator == step.k),
-                code if code == BPF_JMP | BPF_JGT | BPF_K => jump(accumulator > step.k),
-                code if code == BPF_JMP | BPF_JGE | BPF_K => jump(accumulator >= step.k),
-                code if code == BPF_RET | BPF_K => return step.k,
-                code => panic!("unknown instruction {code:#x}"),
-            };
-        }
-    }
+    use crate::helper::filter::tests::{answer, expected};
 
-    /// The error of a call in the sandbox; 0 when the filters let it through.
+    const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xC000_003E } else { 0xC000_00B7 };
+
+    /// The error of a call in the sandbox; 0 when the filter lets it through.
     fn errno(call: i64, arguments: &[u64]) -> u32 {
         let mut six = [0; 6];
         six[..arguments.len()].copy_from_slice(arguments);
-        let answers = programs().expect("filters").iter().map(|program| answer(program, call, six)).collect::<Vec<_>>();
-        // The kernel takes the strictest; among errors the filter that was installed last.
-        let errors = answers.iter().rev().find(|answer| **answer != SECCOMP_RET_ALLOW);
-        errors.map_or(0, |answer| {
-            assert_eq!(answer & 0xffff_0000, SECCOMP_RET_ERRNO, "{call}");
-            answer & 0xffff
-        })
+        match answer(&program().expect("a filter"), ARCHITECTURE, call as u32, six) {
+            SECCOMP_RET_ALLOW => 0,
+            answer => {
+                assert_eq!(answer & 0xffff_0000, SECCOMP_RET_ERRNO, "{call}");
+                answer & 0xffff
+            }
+        }
     }
 
     const FINE: u32 = 0;
@@ -342,7 +286,7 @@ mod tests {
             ("thread", (SYS_clone, vec![(CLONE_VM | CLONE_THREAD | CLONE_SIGHAND) as u64]), FINE),
             ("user namespace", (SYS_clone, vec![(CLONE_NEWUSER | SIGCHLD) as u64 | noise]), NO),
             ("several namespaces", (SYS_unshare, vec![(CLONE_NEWNET | CLONE_NEWNS) as u64]), NO),
-            ("time namespace", (SYS_unshare, vec![NEW_TIME]), NO),
+            ("time namespace", (SYS_unshare, vec![NEW_TIME.into()]), NO),
             ("own files", (SYS_unshare, vec![CLONE_FILES as u64]), FINE),
             ("type into a terminal", (SYS_ioctl, vec![0, 0x5412 | noise]), NO),
             ("select in a console", (SYS_ioctl, vec![0, 0x541C]), NO),
@@ -359,6 +303,26 @@ mod tests {
         ];
         for (name, (call, arguments), expected) in cases {
             assert_eq!(errno(call, &arguments), expected, "{name}");
+        }
+    }
+    #[test]
+    fn the_program_says_what_the_verdicts_say() {
+        let (program, verdicts) = (program().expect("a filter"), verdicts());
+        assert!(program.len() < 400, "{} instructions", program.len());
+        // Every value that a condition compares with, what lies next to it, and noise above.
+        let near = |value: u32| [0, value, value ^ 1, value.wrapping_add(1), !value].map(u64::from);
+        let noise = 0xdead_0000_0000 | u64::from(u32::MAX);
+        let foreign = [0x3fff_ffff, 0x4000_0000, 0x4000_0027, 0x7fff_ffff, u32::MAX];
+        for call in (0..1100).chain(foreign) {
+            let values = verdicts.get(&call).map(Verdict::values).unwrap_or_default();
+            let some: BTreeSet<u64> = values.into_iter().flat_map(near).chain([0, noise]).collect();
+            let pairs = some.iter().flat_map(|first| some.iter().map(move |second| (first, second)));
+            for ((first, second), third) in pairs.flat_map(|pair| some.iter().map(move |third| (pair, third))) {
+                let arguments = [*first, *second, *third, *first, *second, *third];
+                let said = answer(&program, ARCHITECTURE, call, arguments);
+                assert_eq!(said, expected(&verdicts, call, arguments), "{call} {arguments:x?}");
+            }
+            assert_eq!(answer(&program, 0x4000_0003, call, [0; 6]), SECCOMP_RET_KILL_PROCESS, "{call}");
         }
     }
 }
