@@ -4,11 +4,13 @@
 //! Must not know: which processes will run there.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode as FileMode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode as FileMode, OFlags, ResolveFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
@@ -43,6 +45,9 @@ const ETC: [&str; 16] = [
     "ssl/openssl.cnf",
     "terminfo",
 ];
+
+/// Longer files are mounted instead of copied; all copies together fit the root by far.
+const MOST_COPIED_BYTES: u64 = 128 << 10;
 
 const ETC_TEXTS: [(&str, &str); 7] = [
     ("passwd", "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n"),
@@ -114,21 +119,20 @@ impl View<'_> {
                 continue;
             };
             if kind.is_symlink() {
-                let target = std::fs::read_link(&host).doing(Layer::Mounts, || format!("read /{name}"))?;
-                rustix::fs::symlinkat(&target, self.root, name).doing(Layer::Mounts, || format!("link /{name}"))?;
+                link(&target_of(&host)?, self.root, name)?;
             } else {
-                self.folder(name, 0o755)?;
-                self.attach(clone_tree(&host)?, READ_ONLY, name)?;
+                make_folder(self.root, name)?;
+                attach_in(&clone_tree(&host)?, READ_ONLY, self.root, name)?;
             }
         }
-        self.folder("var", 0o755)?;
-        self.folder("run", 0o755)
+        make_folder(self.root, "var")?;
+        make_folder(self.root, "run")
     }
 
     fn etc(&self) -> Result<(), SetupError> {
-        self.folder("etc", 0o755)?;
+        let etc = self.folder(Path::new("etc"))?;
         for (name, text) in ETC_TEXTS {
-            self.file(format!("etc/{name}"), text.as_bytes())?;
+            make_file(&etc, name, text.as_bytes())?;
         }
         let mut names: Vec<String> = ETC.iter().map(|name| (*name).to_owned()).collect();
         // Java runtimes keep their configuration there and only link to it.
@@ -144,79 +148,77 @@ impl View<'_> {
             let Ok(kind) = std::fs::symlink_metadata(&host) else {
                 continue;
             };
-            let inside = format!("etc/{name}");
-            self.parents(Path::new(&inside))?;
+            let (folder, name) = match name.rsplit_once('/') {
+                Some((above, name)) => (&self.folder(&Path::new("etc").join(above))?, name),
+                None => (&etc, name.as_str()),
+            };
             if kind.is_symlink() {
-                let target = std::fs::read_link(&host).doing(Layer::Mounts, || format!("read {}", host.display()))?;
-                rustix::fs::symlinkat(&target, self.root, &inside)
-                    .doing(Layer::Mounts, || format!("link /{inside}"))?;
-                continue;
-            }
-            if kind.is_dir() {
-                self.folder(&inside, 0o755)?
+                link(&target_of(&host)?, folder, name)?;
+            } else if let Some(text) = short_text(&host, &kind) {
+                make_file(folder, name, &text)?;
             } else {
-                self.file(&inside, b"")?
+                if kind.is_dir() { make_folder(folder, name) } else { make_file(folder, name, b"") }?;
+                attach_in(&clone_tree(&host)?, READ_ONLY, folder, name)?;
             }
-            self.attach(clone_tree(&host)?, READ_ONLY, &inside)?;
         }
         Ok(())
     }
 
     fn devices(&mut self, plan: &Plan) -> Result<(), SetupError> {
-        self.folder("dev", 0o755)?;
+        let dev = self.folder(Path::new("dev"))?;
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
             // Containers without terminals have no `tty`; all others are needed.
             if name == "tty" && !Path::new("/dev/tty").exists() {
                 continue;
             }
-            let inside = format!("dev/{name}");
-            self.file(&inside, b"")?;
-            self.attach(clone_tree(&Path::new("/dev").join(name))?, DEVICE, &inside)?;
+            make_file(&dev, name, b"")?;
+            attach_in(&clone_tree(&Path::new("/dev").join(name))?, DEVICE, &dev, name)?;
         }
         let links = [
-            ("/proc/self/fd", "dev/fd"),
-            ("/proc/self/fd/0", "dev/stdin"),
-            ("/proc/self/fd/1", "dev/stdout"),
-            ("/proc/self/fd/2", "dev/stderr"),
-            ("pts/ptmx", "dev/ptmx"),
+            ("/proc/self/fd", "fd"),
+            ("/proc/self/fd/0", "stdin"),
+            ("/proc/self/fd/1", "stdout"),
+            ("/proc/self/fd/2", "stderr"),
+            ("pts/ptmx", "ptmx"),
         ];
-        for (target, inside) in links {
-            rustix::fs::symlinkat(target, self.root, inside).doing(Layer::Mounts, || format!("link /{inside}"))?;
+        for (target, name) in links {
+            link(Path::new(target), &dev, name)?;
         }
-        self.folder("dev/pts", 0o755)?;
+        make_folder(&dev, "pts")?;
         let terminals = file_system("devpts", &[("mode", "0600"), ("ptmxmode", "0666")], &[])
             .and_then(|context| {
                 mounted(&context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
             })
             .doing(Layer::Mounts, || "mount /dev/pts".into())?;
-        self.put(terminals, "dev/pts")?;
-        self.folder("dev/shm", 0o755)?;
+        put_in(&terminals, &dev, "pts")?;
+        make_folder(&dev, "shm")?;
         let bytes = (plan.limits.tmp_bytes / 4).max(1 << 20);
         let (size, inodes) = (bytes.to_string(), inodes_for(bytes));
         let shared = tmpfs(&[("size", &size), ("nr_inodes", &inodes), ("mode", "1777")], "/dev/shm")?;
-        self.put(shared, "dev/shm")
+        put_in(&shared, &dev, "shm")
     }
 
     /// A `/proc` that shows only this pid namespace and cannot be written to: a process that is root outside could otherwise
     /// change the host's kernel settings there, capabilities or not.
     fn proc(&self, is_root: bool) -> Result<(), SetupError> {
-        self.folder("proc", 0o555)?;
+        make_folder(self.root, "proc")?;
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let mount = file_system("proc", &[], &[])
+        let proc = file_system("proc", &[], &[])
             .and_then(|context| mounted(&context, attributes))
             .doing(Layer::Proc, || "mount a new /proc".into())?;
-        self.put(mount, "proc")?;
+        put_in(&proc, self.root, "proc")?;
+        // With the attributes of the device that was mounted already.
+        let null = self.open_inside(Path::new("dev/null")).doing(Layer::Proc, || "open /dev/null".into())?;
         let for_root: &[&str] = if is_root { &PROC_MASKED_FOR_ROOT } else { &[] };
         for name in PROC_MASKED.iter().chain(for_root) {
-            let inside = format!("proc/{name}");
-            match self.open_inside(Path::new(&inside)) {
-                Ok(target) => attach_at(&clone_tree(Path::new("/dev/null"))?, DEVICE, &target)
-                    .doing(Layer::Proc, || format!("cover /{inside}"))?,
+            let what = || format!("cover /proc/{name}");
+            match rustix::fs::accessat(&proc, *name, Access::EXISTS, AtFlags::empty()) {
+                Ok(()) => move_into(&clone_of(&null, Path::new("/dev/null"))?, &proc, name).doing(Layer::Proc, what)?,
                 Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(error).doing(Layer::Proc, || format!("open /{inside}")),
+                Err(error) => return Err(error).doing(Layer::Proc, what),
             }
         }
         Ok(())
@@ -230,16 +232,15 @@ impl View<'_> {
         if wanted.any(|inside| inside.starts_with("/var/tmp")) {
             folders.push(("var/tmp", "1777"));
         } else {
-            rustix::fs::symlinkat("/tmp", self.root, "var/tmp").doing(Layer::Mounts, || "link /var/tmp".into())?;
+            link(Path::new("/tmp"), self.root, "var/tmp")?;
         }
         for (inside, mode) in folders {
-            self.parents(Path::new(inside))?;
-            self.folder(inside, 0o755)?;
+            let place = self.folder(Path::new(inside))?;
             let inodes = inodes_for(plan.limits.tmp_bytes);
             let options = [("size", size.as_str()), ("nr_inodes", &inodes), ("mode", mode)];
             let mount = tmpfs(&options, inside)?;
             self.own(mount.as_fd())?;
-            self.put(mount, inside)?;
+            move_to(&mount, &place).doing(Layer::Mounts, || format!("mount /{inside}"))?;
         }
         Ok(())
     }
@@ -258,9 +259,9 @@ impl View<'_> {
             match wanted {
                 Wanted::Bind { host, is_writable } => {
                     let source = open_host(host)?;
-                    self.mount_point(relative, is_folder(&source, host)?)?;
+                    let place = self.mount_point(relative, is_folder(&source, host)?)?;
                     let attributes = if is_writable { READ_WRITE } else { READ_ONLY };
-                    self.attach(clone_of(&source, host)?, attributes, relative)?;
+                    attach(&clone_of(&source, host)?, attributes, &place, relative)?;
                 }
                 Wanted::Workspace => self.workspace(plan, relative, protection)?,
             }
@@ -269,15 +270,15 @@ impl View<'_> {
     }
 
     fn workspace(&self, plan: &Plan, inside: &Path, protection: &Protection) -> Result<(), SetupError> {
-        self.mount_point(inside, true)?;
+        let place = self.mount_point(inside, true)?;
         match &plan.workspace {
             Mount::None => Ok(()),
             Mount::Direct { host, .. } => {
                 let source = open_host(host)?;
                 if plan.mode == Mode::ReadOnly {
-                    return self.attach(clone_of(&source, host)?, READ_ONLY, inside);
+                    return attach(&clone_of(&source, host)?, READ_ONLY, &place, inside);
                 }
-                self.attach(clone_of(&source, host)?, READ_WRITE, inside)?;
+                attach(&clone_of(&source, host)?, READ_WRITE, &place, inside)?;
                 // The folders above a protected one are pinned as mount points of their own: renaming one would carry the
                 // protection away with it.
                 for (path, hold) in protection.in_mount_order() {
@@ -308,57 +309,49 @@ impl View<'_> {
                     overlay(&options.each_ref().map(|(key, value)| (*key, value.as_str())), false)
                 }
                 .doing(Layer::Overlay, || format!("mount {} over {}", upper.display(), lower.display()))?;
-                self.put(mount, inside)
+                move_to(&mount, &place).doing(Layer::Mounts, || format!("mount /{}", inside.display()))
             }
         }
     }
 
-    /// Makes sure that something can be mounted at `inside`, creating it only where that leaves nothing behind.
-    fn mount_point(&self, inside: &Path, is_folder: bool) -> Result<(), SetupError> {
+    /// The place `inside` where something is to be mounted, created only where that leaves nothing behind.
+    fn mount_point(&self, inside: &Path, is_folder: bool) -> Result<OwnedFd, SetupError> {
+        if is_folder {
+            return self.folder(inside);
+        }
+        let what = || format!("open /{} inside", inside.display());
         match self.open_inside(inside) {
-            Ok(_) => return Ok(()),
             Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(error).doing(Layer::Mounts, || format!("open /{} inside", inside.display())),
-        }
-        self.parents(inside)?;
-        if is_folder { self.folder(inside, 0o755) } else { self.file(inside, b"") }
-    }
-
-    fn parents(&self, inside: &Path) -> Result<(), SetupError> {
-        let mut above: Vec<&Path> = inside.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-        above.reverse();
-        above.into_iter().try_for_each(|path| self.folder(path, 0o755))
-    }
-
-    fn folder(&self, inside: impl AsRef<Path>, mode: u32) -> Result<(), SetupError> {
-        let inside = inside.as_ref();
-        if self.open_inside(inside).is_ok() {
-            return Ok(());
+            found => return found.doing(Layer::Mounts, what),
         }
         let (parent, name) = self.own_parent(inside)?;
-        rustix::fs::mkdirat(parent, name, FileMode::from_raw_mode(mode))
-            .doing(Layer::Mounts, || format!("create /{}", inside.display()))
+        make_file(&parent, name, b"")?;
+        self.open_inside(inside).doing(Layer::Mounts, what)
     }
 
-    fn file(&self, inside: impl AsRef<Path>, text: &[u8]) -> Result<(), SetupError> {
-        let inside = inside.as_ref();
+    /// The folder `inside`, and those above it, made where they are missing.
+    fn folder(&self, inside: &Path) -> Result<OwnedFd, SetupError> {
+        match self.open_inside(inside) {
+            Err(rustix::io::Errno::NOENT) => {}
+            found => return found.doing(Layer::Mounts, || format!("open /{} inside", inside.display())),
+        }
         let (parent, name) = self.own_parent(inside)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        rustix::fs::openat(parent, name, flags, FileMode::from_raw_mode(0o644))
-            .and_then(|file| rustix::io::write(file, text))
-            .map(drop)
-            .doing(Layer::Mounts, || format!("create /{}", inside.display()))
+        make_folder(&parent, name)?;
+        open_beneath(&parent, Path::new(name), OFlags::empty())
+            .doing(Layer::Mounts, || format!("open /{} inside", inside.display()))
     }
 
     /// The folder of `inside`, which must be one of ours: a mount point created in a tree of the host would stay there.
-    fn own_parent<'p>(&self, inside: &'p Path) -> Result<(OwnedFd, &'p Path), SetupError> {
+    fn own_parent<'p>(&self, inside: &'p Path) -> Result<(OwnedFd, &'p OsStr), SetupError> {
         let refuse = || format!("create /{} inside: no such file or folder there", inside.display());
         let parent = inside.parent().unwrap_or(Path::new(""));
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let parent = self.open_inside(parent).doing(Layer::Mounts, refuse)?;
+        let parent = if parent.as_os_str().is_empty() {
+            self.open_inside(Path::new(".")).doing(Layer::Mounts, refuse)?
+        } else {
+            self.folder(parent)?
+        };
         let device = rustix::fs::fstat(&parent).doing(Layer::Mounts, refuse)?.st_dev;
-        let name = inside.file_name().map(Path::new);
-        match name {
+        match inside.file_name() {
             Some(name) if self.own_devices.contains(&device) => Ok((parent, name)),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)).doing(Layer::Mounts, refuse),
         }
@@ -372,28 +365,69 @@ impl View<'_> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(self.root, inside, flags | OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), resolve)
     }
-
-    /// Sets the attributes of a cloned tree and everything in it, then mounts it.
-    fn attach(&self, tree: OwnedFd, attributes: u64, inside: impl AsRef<Path>) -> Result<(), SetupError> {
-        let inside = inside.as_ref();
-        self.open_inside(inside)
-            .map_err(io::Error::from)
-            .and_then(|target| attach_at(&tree, attributes, &target))
-            .doing(Layer::Mounts, || format!("mount /{}", inside.display()))
-    }
-
-    fn put(&self, mount: OwnedFd, inside: impl AsRef<Path>) -> Result<(), SetupError> {
-        let inside = inside.as_ref();
-        self.open_inside(inside)
-            .map_err(io::Error::from)
-            .and_then(|target| move_to(&mount, &target))
-            .doing(Layer::Mounts, || format!("mount /{}", inside.display()))
-    }
 }
 
 enum Wanted<'a> {
     Bind { host: &'a PathBuf, is_writable: bool },
     Workspace,
+}
+
+/// Makes a folder in one of ours.
+fn make_folder(folder: impl AsFd, name: impl AsRef<OsStr>) -> Result<(), SetupError> {
+    let name = name.as_ref();
+    rustix::fs::mkdirat(folder, name, FileMode::from_raw_mode(0o755))
+        .doing(Layer::Mounts, || format!("create the folder {} inside", name.display()))
+}
+
+/// Makes a file in a folder of ours.
+fn make_file(folder: impl AsFd, name: impl AsRef<OsStr>, text: &[u8]) -> Result<(), SetupError> {
+    let (name, flags) = (name.as_ref(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC);
+    rustix::fs::openat(folder, name, flags, FileMode::from_raw_mode(0o644))
+        .map_err(io::Error::from)
+        .and_then(|file| if text.is_empty() { Ok(()) } else { File::from(file).write_all(text) })
+        .doing(Layer::Mounts, || format!("create the file {} inside", name.display()))
+}
+
+/// Makes a link in a folder of ours.
+fn link(target: &Path, folder: impl AsFd, name: &str) -> Result<(), SetupError> {
+    rustix::fs::symlinkat(target, folder, name).doing(Layer::Mounts, || format!("link {name} inside"))
+}
+
+fn target_of(host: &Path) -> Result<PathBuf, SetupError> {
+    std::fs::read_link(host).doing(Layer::Mounts, || format!("read {}", host.display()))
+}
+
+/// The text of a regular file that is so short that copying it costs less than a mount.
+fn short_text(host: &Path, kind: &Metadata) -> Option<Vec<u8>> {
+    if !kind.is_file() || kind.len() > MOST_COPIED_BYTES {
+        return None;
+    }
+    // It may be another file by now, of any size; what cannot be read is mounted, which says who may read it.
+    let mut text = Vec::with_capacity(kind.len() as usize + 1);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(host, flags, FileMode::empty()).ok()?;
+    let count = File::from(file).take(MOST_COPIED_BYTES + 1).read_to_end(&mut text).ok()?;
+    (count as u64 <= MOST_COPIED_BYTES).then_some(text)
+}
+
+/// Sets the attributes of a cloned tree and everything in it, then mounts it.
+fn attach(tree: &OwnedFd, attributes: u64, place: &OwnedFd, inside: &Path) -> Result<(), SetupError> {
+    attach_at(tree, attributes, place).doing(Layer::Mounts, || format!("mount /{}", inside.display()))
+}
+
+/// The same at a name in a folder of ours.
+fn attach_in(tree: &OwnedFd, attributes: u64, folder: impl AsFd, name: &str) -> Result<(), SetupError> {
+    sys::set_mount_attributes(tree.as_fd(), attributes, true)
+        .doing(Layer::Mounts, || format!("mount {name} inside"))?;
+    put_in(tree, folder, name)
+}
+
+fn put_in(mount: &OwnedFd, folder: impl AsFd, name: &str) -> Result<(), SetupError> {
+    move_into(mount, folder, name).doing(Layer::Mounts, || format!("mount {name} inside"))
+}
+
+fn move_into(mount: &OwnedFd, folder: impl AsFd, name: &str) -> io::Result<()> {
+    Ok(rustix::mount::move_mount(mount, "", folder, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 pub(super) fn attach_at(tree: &OwnedFd, attributes: u64, target: &OwnedFd) -> io::Result<()> {
