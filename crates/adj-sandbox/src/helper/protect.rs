@@ -46,6 +46,8 @@ pub(super) struct Protection {
     /// Paths inside of sockets at which somebody outside listens.
     sockets: BTreeSet<PathBuf>,
     placeholders: Vec<Placeholder>,
+    /// Those of `paths` that were made just now, so that there is nothing to find in them.
+    made: BTreeSet<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -173,6 +175,7 @@ impl Protection {
         path: PathBuf,
         what: impl Fn() -> String,
     ) -> Result<(), SetupError> {
+        let mut is_made = false;
         // Another sandbox may remove its placeholder between our look and our lock, so a few tries are normal.
         for _ in 0..100 {
             let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -180,7 +183,10 @@ impl Protection {
                 Err(Errno::NOENT) => {
                     // Born with its telltale mode, so that no other sandbox takes it for something of the user's in between.
                     match rustix::fs::mkdirat(&parent, name, FileMode::from_raw_mode(PLACEHOLDER_MODE)) {
-                        Ok(()) | Err(Errno::EXIST) => continue,
+                        made @ (Ok(()) | Err(Errno::EXIST)) => {
+                            is_made = made.is_ok();
+                            continue;
+                        }
                         // Whoever cannot create it outside cannot create it inside either.
                         Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => return Ok(()),
                         Err(error) => return Err(error).doing(Layer::Protection, what),
@@ -198,12 +204,19 @@ impl Protection {
             }
             let folder = match rustix::fs::openat(&parent, name, FOLDER, FileMode::empty()) {
                 Ok(folder) => folder,
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT) => {
+                    is_made = false;
+                    continue;
+                }
                 Err(error) => return Err(error).doing(Layer::Protection, what),
             };
             rustix::fs::flock(&folder, FlockOperation::LockShared).doing(Layer::Protection, &what)?;
             if rustix::fs::fstat(&folder).doing(Layer::Protection, &what)?.st_nlink == 0 {
+                is_made = false;
                 continue;
+            }
+            if is_made {
+                self.made.insert(path.clone());
             }
             self.paths.insert(path);
             self.placeholders.push(Placeholder { parent, name: name.to_owned(), folder });
@@ -223,6 +236,9 @@ impl Protection {
         walk.through(&root, host, |path, met| {
             if path.as_os_str().is_empty() {
                 return Err(Errno::ACCESS).doing(Layer::Protection, || format!("look through {}", host.display()));
+            }
+            if met == Met::Folder && self.made.contains(path) {
+                return Ok(false);
             }
             match met {
                 // Its owner could open it again inside, and work in it.
