@@ -2,6 +2,7 @@
 
 mod decoders;
 mod encoders;
+mod errors;
 mod fixtures;
 mod http;
 mod scripted;
