@@ -39,7 +39,8 @@ fn decode<'a, D: Dialect>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<
     for piece in pieces {
         events.extend(decoder.push(piece)?);
     }
-    Ok((events, decoder.finish()))
+    let ended = decoder.finish().map(|last| events.extend(last));
+    Ok((events, ended))
 }
 
 fn accumulate(events: Vec<ModelEvent>) -> Result<ModelAnswer, ProviderError> {

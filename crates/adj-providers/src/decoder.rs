@@ -15,6 +15,15 @@ pub const MAX_STREAM_BYTES: u64 = 256 * 1024 * 1024;
 pub trait Dialect: Default {
     /// Takes one frame in and adds what it means to `events`.
     fn frame(&mut self, frame: &Frame, events: &mut Vec<ModelEvent>) -> Result<(), ProviderError>;
+
+    /// Takes in that no more frames come. Most wires have an event for the end, so that nothing but it ends an answer.
+    fn end(&mut self, _events: &mut Vec<ModelEvent>) -> Result<(), ProviderError> {
+        Err(broke_off())
+    }
+}
+
+pub(crate) fn broke_off() -> ProviderError {
+    ProviderError::protocol("the vendor's stream broke off before the answer's end")
 }
 
 /// Turns the bytes of one answer into events; holds one frame, and the blocks that are not whole yet.
@@ -71,13 +80,21 @@ impl<D: Dialect> StreamDecoder<D> {
         self.finished
     }
 
-    /// Says that no more bytes come; an error unless the answer is whole.
-    pub fn finish(self) -> Result<(), ProviderError> {
+    /// Says that no more bytes come, and returns the events that only this makes certain; an error unless the answer is
+    /// whole.
+    pub fn finish(mut self) -> Result<Vec<ModelEvent>, ProviderError> {
+        let mut events = Vec::new();
         if self.finished {
-            Ok(())
-        } else {
-            Err(ProviderError::protocol("the vendor's stream broke off before the answer's end"))
+            return Ok(events);
         }
+        if let Some(error) = ProviderError::in_document(&self.frames.stray()) {
+            return Err(error);
+        }
+        if self.failed || !self.frames.is_between_events() {
+            return Err(broke_off());
+        }
+        self.dialect.end(&mut events)?;
+        Ok(events)
     }
 }
 

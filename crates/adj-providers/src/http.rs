@@ -234,8 +234,8 @@ impl<D: Dialect> Reading<D> {
                     Ok(true)
                 }
                 None => {
-                    std::mem::take(&mut self.decoder).finish()?;
-                    Ok(false)
+                    self.ready.extend(std::mem::take(&mut self.decoder).finish()?);
+                    Ok(true)
                 }
             },
             State::Closed => Ok(false),

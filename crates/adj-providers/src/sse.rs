@@ -5,6 +5,9 @@ use crate::ProviderError;
 /// The largest event that is taken in; the last event of a Responses stream repeats the whole answer.
 pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
+/// How much of what is no event is kept.
+const MAX_STRAY_BYTES: usize = 64 * 1024;
+
 /// One event as it stood on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -13,13 +16,14 @@ pub struct Frame {
     pub data: String,
 }
 
-/// Splits a stream into frames; holds at most one event.
+/// Splits a stream into frames; holds at most one event, and the beginning of what is none.
 #[derive(Debug, Default)]
 pub struct FrameParser {
     line: Vec<u8>,
     event: String,
     data: Vec<u8>,
     has_data: bool,
+    stray: Vec<u8>,
     after_carriage_return: bool,
     past_first_line: bool,
 }
@@ -101,10 +105,25 @@ impl FrameParser {
                 self.has_data = true;
                 self.data.extend_from_slice(value);
             }
-            // Comments (an empty field), ids and reconnection times mean nothing here.
-            _ => {}
+            // Comments, ids and reconnection times mean nothing here.
+            b"" | b"id" | b"retry" => {}
+            _ => {
+                let room = MAX_STRAY_BYTES.saturating_sub(self.stray.len());
+                self.stray.extend(line.iter().chain(b"\n").take(room));
+            }
         }
         Ok(None)
+    }
+
+    /// Whether the stream stands between two events.
+    pub fn is_between_events(&self) -> bool {
+        self.line.is_empty() && !self.has_data
+    }
+
+    /// Returns the lines that belong to no event, as far as they are kept. They mean nothing in a proper stream, but a
+    /// server that fails may write its error into the stream just as it is.
+    pub fn stray(&self) -> Vec<u8> {
+        [self.stray.as_slice(), &self.line].concat()
     }
 }
 
@@ -167,5 +186,24 @@ mod tests {
         assert!((0..20).any(|_| parser.push(&many, |_| Ok(())).is_err()));
         let error = frames(&[b"data: \xFF\n\n"]).unwrap_err();
         assert!(error.message.contains("not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_event_is_kept_as_far_as_it_is_of_use() {
+        let mut parser = FrameParser::new();
+        let mut count = 0;
+        let stream = b": hello\ndata: a\r\n\r\n{\r\n  \"error\": 7\r\n}\n\nid: 1\nrest";
+        for chunk in stream.chunks(3) {
+            let counted = parser.push(chunk, |_| {
+                count += 1;
+                Ok(())
+            });
+            counted.expect("nothing is too large");
+        }
+        assert_eq!(count, 1);
+        assert_eq!(String::from_utf8_lossy(&parser.stray()), "{\n  \"error\": 7\n}\nrest");
+        let many = b"<html>\n".repeat(1 << 16);
+        parser.push(&many, |_| Ok(())).expect("no line is too large");
+        assert_eq!(parser.stray().len(), MAX_STRAY_BYTES);
     }
 }

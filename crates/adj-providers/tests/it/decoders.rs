@@ -7,6 +7,7 @@ use adj_providers::{
 };
 use proptest::prelude::*;
 use serde_json::json;
+use std::time::Duration;
 
 const ANTHROPIC: &[u8] = include_bytes!("recordings/anthropic.sse");
 const OPENAI: &[u8] = include_bytes!("recordings/openai.sse");
@@ -18,7 +19,7 @@ fn decode<'a, D: Dialect>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<
     for chunk in chunks {
         events.extend(decoder.push(chunk)?);
     }
-    decoder.finish()?;
+    events.extend(decoder.finish()?);
     Ok(events)
 }
 
@@ -59,12 +60,13 @@ fn check_every_cut<D: Dialect>(recording: &[u8], end: &[u8]) {
         let mut decoder = StreamDecoder::<D>::new();
         let mut accumulator = Accumulator::new();
         let events = decoder.push(&recording[..place]).expect("the beginning of a recording is legal");
-        for event in events {
+        let last = decoder.finish();
+        let whole = place >= end;
+        assert_eq!(last.is_ok(), whole, "cut at {place}");
+        for event in events.into_iter().chain(last.unwrap_or_default()) {
             accumulator.push(event).expect("a recording is no stream without an end");
         }
-        let whole = place >= end;
         assert_eq!(accumulator.finish().is_ok(), whole, "an answer from a stream that was cut at {place}");
-        assert_eq!(decoder.finish().is_ok(), whole, "cut at {place}");
     }
 }
 
@@ -190,6 +192,38 @@ fn errors_within_a_stream_keep_the_vendors_words() {
         Protocol,
         "without a name",
     );
+}
+
+#[test]
+fn an_error_that_is_written_into_the_stream_as_it_is_keeps_its_words() {
+    let error = r#"{
+  "error": {
+    "code": 429,
+    "message": "Slow down.",
+    "status": "RESOURCE_EXHAUSTED",
+    "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.5s"}]
+  }
+}
+"#;
+    fn check<D: Dialect>(recording: &[u8], error: &str, wait: Option<Duration>) {
+        let frames = String::from_utf8_lossy(recording).into_owned();
+        let first = frames.split_inclusive("\n\n").next().unwrap_or_default();
+        for error in [error.to_owned(), error.replace('\n', "\r\n"), format!("[{}]", error.trim())] {
+            let stream = format!("{first}{error}");
+            for size in [1, 7, stream.len()] {
+                let found = decode::<D>(stream.as_bytes().chunks(size)).expect_err("the stream is an error");
+                assert_eq!(found.message, "RESOURCE_EXHAUSTED: Slow down.");
+                assert_eq!((found.kind, found.retry_after), (FailureKind::RateLimit, wait));
+            }
+        }
+        // Behind the end of an answer it says nothing about that answer.
+        let whole = format!("{frames}{error}");
+        assert!(decode::<D>([whole.as_bytes()]).is_ok());
+    }
+    let wait = Some(Duration::from_millis(1500));
+    check::<Messages>(ANTHROPIC, error, wait);
+    check::<Responses>(OPENAI, error, wait);
+    check::<Chat>(CHAT, error, wait);
 }
 
 fn answer<D: Dialect>(events: &[&str]) -> (Vec<AnswerBlock>, StopReason) {
@@ -330,9 +364,14 @@ fn feed<D: Dialect>(bytes: &[u8], size: usize) {
             }
         }
     }
-    let finished = decoder.is_finished();
+    let last = decoder.finish();
+    let finished = last.is_ok();
+    for event in last.unwrap_or_default() {
+        if accumulator.push(event).is_err() {
+            return;
+        }
+    }
     assert_eq!(accumulator.finish().is_ok(), finished);
-    assert_eq!(decoder.finish().is_ok(), finished);
 }
 
 proptest! {
