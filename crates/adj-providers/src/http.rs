@@ -3,7 +3,7 @@
 use crate::{
     Dialect, EventStream, ModelEvent, Provider, ProviderError, Secret, StreamDecoder, WireKind,
     error::excerpt,
-    wire::{Encoded, anthropic, chat, openai},
+    wire::{Encoded, anthropic, chat, gemini, openai},
 };
 use adj_domain::{FailureKind, ModelRequest, Timestamp};
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub enum Credentials {
     None,
     /// `Authorization: Bearer …`
     Bearer(Secret),
-    /// `x-api-key: …`
+    /// `x-api-key: …`, or whatever the wire calls its header.
     ApiKey(Secret),
 }
 
@@ -80,6 +80,7 @@ impl HttpProvider {
         match self.wire {
             WireKind::OpenAi => openai::encode(request),
             WireKind::Anthropic => anthropic::encode(request),
+            WireKind::Gemini => gemini::encode(request),
             WireKind::Chat if self.base_url.host_str() == Some("api.openai.com") => {
                 chat::encode(request, chat::Variant::OpenAi)
             }
@@ -89,7 +90,7 @@ impl HttpProvider {
 
     /// Sends the request and returns the answer once its head is there, if it is a stream.
     async fn send(&self, encoded: Encoded, deadline: Instant) -> Result<Response, ProviderError> {
-        let url = join(self.wire, &self.base_url, encoded.path);
+        let url = join(self.wire, &self.base_url, &encoded.path);
         let mut builder = self.client()?.post(url).body(encoded.body);
         for (name, value) in encoded.headers {
             builder = builder.header(name, value);
@@ -99,7 +100,10 @@ impl HttpProvider {
             Credentials::Bearer(key) => {
                 builder.header(header::AUTHORIZATION, sensitive(&format!("Bearer {}", key.expose()))?)
             }
-            Credentials::ApiKey(key) => builder.header("x-api-key", sensitive(key.expose())?),
+            Credentials::ApiKey(key) => {
+                let name = if self.wire == WireKind::Gemini { "x-goog-api-key" } else { "x-api-key" };
+                builder.header(name, sensitive(key.expose())?)
+            }
         };
         let response = match timeout_at(deadline, builder.send()).await {
             Ok(sent) => sent.map_err(|error| connection_error(&error))?,
@@ -178,6 +182,7 @@ impl Provider for HttpProvider {
         match self.wire {
             WireKind::OpenAi => self.run::<openai::Responses>(encoded),
             WireKind::Anthropic => self.run::<anthropic::Messages>(encoded),
+            WireKind::Gemini => self.run::<gemini::GenerateContent>(encoded),
             WireKind::Chat => self.run::<chat::Chat>(encoded),
         }
     }
@@ -307,17 +312,27 @@ fn make_client(base_url: &Url, timeouts: Timeouts) -> Result<Client, reqwest::Er
     if is_local { builder.no_proxy().build() } else { builder.build() }
 }
 
-/// Adds a path to a base URL, and keeps its query. By custom OpenAI's base URL ends in `/v1` and Anthropic's does not;
-/// whoever mixes that up is understood.
+/// Adds a path to a base URL, and keeps both their queries. By custom OpenAI's base URL ends in `/v1`, those of Anthropic
+/// and Gemini end before the version; whoever mixes that up is understood.
 fn join(wire: WireKind, base: &Url, path: &str) -> Url {
     let root = base.path().trim_end_matches('/');
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let path = match wire {
         WireKind::Anthropic => format!("{}{path}", root.strip_suffix("/v1").unwrap_or(root)),
+        WireKind::Gemini => {
+            let root = root.strip_suffix("/v1beta").or_else(|| root.strip_suffix("/v1")).unwrap_or(root);
+            format!("{root}{path}")
+        }
         WireKind::OpenAi | WireKind::Chat if root.is_empty() => format!("/v1{path}"),
         WireKind::OpenAi | WireKind::Chat => format!("{root}{path}"),
     };
     let mut url = base.clone();
     url.set_path(&path);
+    match (base.query().unwrap_or_default(), query) {
+        (_, "") => {}
+        ("", query) => url.set_query(Some(query)),
+        (held, query) => url.set_query(Some(&format!("{held}&{query}"))),
+    }
     url
 }
 
@@ -383,6 +398,15 @@ mod tests {
             (Anthropic, "https://api.anthropic.com", "/v1/messages", "https://api.anthropic.com/v1/messages"),
             (Anthropic, "https://api.anthropic.com/v1/", "/v1/messages", "https://api.anthropic.com/v1/messages"),
             (Anthropic, "http://h/anthropic/", "/v1/messages", "http://h/anthropic/v1/messages"),
+            (Gemini, "https://g.com", "/v1beta/models/m:x?alt=sse", "https://g.com/v1beta/models/m:x?alt=sse"),
+            (Gemini, "https://g.com/v1beta/", "/v1beta/models/m:x?alt=sse", "https://g.com/v1beta/models/m:x?alt=sse"),
+            (
+                Gemini,
+                "http://h/g?k=1",
+                "/v1beta/models/m%2Fn:x?alt=sse",
+                "http://h/g/v1beta/models/m%2Fn:x?k=1&alt=sse",
+            ),
+            (Gemini, "https://g.com/v1", "/v1beta/models/m:x?alt=sse", "https://g.com/v1beta/models/m:x?alt=sse"),
             (Chat, "http://h:8000/v1", "/chat/completions", "http://h:8000/v1/chat/completions"),
             (Chat, "http://h:8000/api/v3", "/chat/completions", "http://h:8000/api/v3/chat/completions"),
         ];

@@ -23,4 +23,4 @@ pub use event::{EventStream, ModelEvent, Provider};
 pub use http::{HttpProvider, Timeouts};
 pub use scripted::{Playbook, PlaybookError, Scripted};
 pub use settings::{Settings, SettingsError, VendorSettings, WireKind};
-pub use wire::{anthropic, chat, openai};
+pub use wire::{anthropic, chat, gemini, openai};

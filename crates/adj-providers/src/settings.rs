@@ -12,6 +12,8 @@ pub enum WireKind {
     OpenAi,
     /// Anthropic's Messages API.
     Anthropic,
+    /// Google's generateContent API.
+    Gemini,
     /// The chat completions API.
     Chat,
 }
@@ -46,6 +48,8 @@ struct Known {
     name: &'static str,
     wire: WireKind,
     key: &'static str,
+    /// Another variable for the same key, for want of the first.
+    other_key: Option<&'static str>,
     /// A second variable, whose key is shown as a bearer token.
     token: Option<&'static str>,
     base_url: &'static str,
@@ -55,11 +59,12 @@ struct Known {
 }
 
 /// In the order in which a default is looked for.
-const KNOWN: [Known; 6] = [
+const KNOWN: [Known; 7] = [
     Known {
         name: "anthropic",
         wire: WireKind::Anthropic,
         key: "ANTHROPIC_API_KEY",
+        other_key: None,
         token: Some("ANTHROPIC_AUTH_TOKEN"),
         base_url: "ANTHROPIC_BASE_URL",
         default_base_url: Some("https://api.anthropic.com"),
@@ -70,6 +75,7 @@ const KNOWN: [Known; 6] = [
         name: "openai",
         wire: WireKind::OpenAi,
         key: "OPENAI_API_KEY",
+        other_key: None,
         token: None,
         base_url: "OPENAI_BASE_URL",
         default_base_url: Some("https://api.openai.com/v1"),
@@ -77,9 +83,21 @@ const KNOWN: [Known; 6] = [
         default_model: Some("gpt-5.5"),
     },
     Known {
+        name: "gemini",
+        wire: WireKind::Gemini,
+        key: "GEMINI_API_KEY",
+        other_key: Some("GOOGLE_API_KEY"),
+        token: None,
+        base_url: "GEMINI_BASE_URL",
+        default_base_url: Some("https://generativelanguage.googleapis.com"),
+        model: "GEMINI_MODEL",
+        default_model: Some("gemini-3.8-flash"),
+    },
+    Known {
         name: "openai-chat",
         wire: WireKind::Chat,
         key: "OPENAI_COMPATIBLE_API_KEY",
+        other_key: None,
         token: None,
         base_url: "OPENAI_COMPATIBLE_BASE_URL",
         default_base_url: None,
@@ -90,6 +108,7 @@ const KNOWN: [Known; 6] = [
         name: "deepseek",
         wire: WireKind::Chat,
         key: "DEEPSEEK_API_KEY",
+        other_key: None,
         token: None,
         base_url: "DEEPSEEK_BASE_URL",
         default_base_url: Some("https://api.deepseek.com/v1"),
@@ -100,6 +119,7 @@ const KNOWN: [Known; 6] = [
         name: "openrouter",
         wire: WireKind::Chat,
         key: "OPENROUTER_API_KEY",
+        other_key: None,
         token: None,
         base_url: "OPENROUTER_BASE_URL",
         default_base_url: Some("https://openrouter.ai/api/v1"),
@@ -110,6 +130,7 @@ const KNOWN: [Known; 6] = [
         name: "vllm",
         wire: WireKind::Chat,
         key: "VLLM_API_KEY",
+        other_key: None,
         token: None,
         base_url: "VLLM_BASE_URL",
         default_base_url: None,
@@ -125,7 +146,9 @@ impl Settings {
         let read = |name: &str| lookup(name).filter(|text| !text.trim().is_empty());
         let mut vendors = BTreeMap::new();
         for known in &KNOWN {
-            let key = read(known.key).map(|text| Secret::parse(known.key, text)).transpose()?;
+            let mut names = [Some(known.key), known.other_key].into_iter().flatten();
+            let key = names.find_map(|name| Some((name, read(name)?)));
+            let key = key.map(|(name, text)| Secret::parse(name, text)).transpose()?;
             let token = known.token.and_then(|name| Some((name, read(name)?)));
             let token = token.map(|(name, text)| Secret::parse(name, text)).transpose()?;
             let address = read(known.base_url);
@@ -139,7 +162,9 @@ impl Settings {
                 (None, None) => continue,
             };
             let credentials = match (key, token) {
-                (Some(key), _) if known.wire == WireKind::Anthropic => Credentials::ApiKey(key),
+                (Some(key), _) if matches!(known.wire, WireKind::Anthropic | WireKind::Gemini) => {
+                    Credentials::ApiKey(key)
+                }
                 (Some(key), _) | (None, Some(key)) => Credentials::Bearer(key),
                 (None, None) => Credentials::None,
             };

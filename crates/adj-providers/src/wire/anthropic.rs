@@ -3,7 +3,7 @@
 //! Cached prefix: tools, then system, then messages. Breakpoints stand on the last tool, on the system block, and on the
 //! last two user messages: the newest one writes the cache, the one before it is where the previous request wrote it.
 
-use super::{Encoded, is_loose_reasoning, not_expressible, object_input, own_reasoning, plain_text};
+use super::{Encoded, is_loose_reasoning, not_expressible, object_input, own_reasoning, plain_text, schema_in_words};
 use crate::{
     Dialect, ModelEvent, ProviderError, StreamDecoder,
     decoder::{Budget, parse, tool_call},
@@ -45,8 +45,7 @@ pub fn encode(request: &ModelRequest) -> Result<Encoded, ProviderError> {
     }
     let mut system = request.system.clone();
     if let (Some(schema), None) = (&request.output_schema, native_schema) {
-        system.push_str("\n\nYour last message must be one JSON value, and nothing else, that fits this JSON Schema: ");
-        system.push_str(&schema.to_string());
+        system.push_str(&schema_in_words(schema));
     }
     if !system.trim().is_empty() {
         body.insert(

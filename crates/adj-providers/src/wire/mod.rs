@@ -2,21 +2,22 @@
 
 pub mod anthropic;
 pub mod chat;
+pub mod gemini;
 pub mod openai;
 
 /// A request in a vendor's own words, without address and credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// The path below the vendor's base URL.
-    pub path: &'static str,
+    /// The path below the vendor's base URL, with its query if it needs one.
+    pub path: String,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
 }
 
 impl Encoded {
-    fn new(path: &'static str, body: &serde_json::Value) -> Self {
+    fn new(path: impl Into<String>, body: &serde_json::Value) -> Self {
         let headers = vec![("content-type", "application/json".to_owned()), ("accept", "text/event-stream".to_owned())];
-        Self { path, headers, body: body.to_string().into_bytes() }
+        Self { path: path.into(), headers, body: body.to_string().into_bytes() }
     }
 }
 
@@ -39,6 +40,11 @@ fn is_loose_reasoning(items: &[adj_domain::Item], place: usize) -> bool {
     let mut rest = items[place..].iter().skip_while(|item| matches!(item, Item::Reasoning { .. }));
     matches!(items[place], Item::Reasoning { .. })
         && !matches!(rest.next(), Some(Item::Assistant { .. } | Item::ToolCall { .. }))
+}
+
+/// Asks in words for an answer that fits a schema, where a vendor cannot be told of it in any other way.
+fn schema_in_words(schema: &serde_json::Value) -> String {
+    format!("\n\nYour last message must be one JSON value, and nothing else, that fits this JSON Schema: {schema}")
 }
 
 /// A call's input as vendors take it back: always an object, even where the model wrote something else.

@@ -1,9 +1,9 @@
 //! What is made of vendors' bytes, whole, cut, split and broken.
 
-use adj_domain::{AnswerBlock, FailureKind, StopReason};
+use adj_domain::{AnswerBlock, FailureKind, StopReason, Usage};
 use adj_providers::{
     Accumulator, Dialect, ModelEvent, ProviderError, StreamDecoder, accumulator::MAX_ANSWER_BYTES, anthropic::Messages,
-    chat::Chat, openai::Responses,
+    chat::Chat, gemini::GenerateContent, openai::Responses,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -12,6 +12,7 @@ use std::time::Duration;
 const ANTHROPIC: &[u8] = include_bytes!("recordings/anthropic.sse");
 const OPENAI: &[u8] = include_bytes!("recordings/openai.sse");
 const CHAT: &[u8] = include_bytes!("recordings/chat.sse");
+const GEMINI: &[u8] = include_bytes!("recordings/gemini.sse");
 
 fn decode<'a, D: Dialect>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ModelEvent>, ProviderError> {
     let mut decoder = StreamDecoder::<D>::new();
@@ -32,6 +33,7 @@ fn recordings_become_the_golden_events() {
     insta::assert_snapshot!("events_anthropic", shown(decode::<Messages>([ANTHROPIC])));
     insta::assert_snapshot!("events_openai", shown(decode::<Responses>([OPENAI])));
     insta::assert_snapshot!("events_chat", shown(decode::<Chat>([CHAT])));
+    insta::assert_snapshot!("events_gemini", shown(decode::<GenerateContent>([GEMINI])));
 }
 
 fn check_every_split<D: Dialect>(recording: &[u8]) {
@@ -50,6 +52,7 @@ fn the_events_are_the_same_wherever_the_stream_is_split() {
     check_every_split::<Messages>(ANTHROPIC);
     check_every_split::<Responses>(OPENAI);
     check_every_split::<Chat>(CHAT);
+    check_every_split::<GenerateContent>(GEMINI);
 }
 
 fn check_every_cut<D: Dialect>(recording: &[u8], end: &[u8]) {
@@ -75,6 +78,7 @@ fn a_stream_that_is_cut_at_any_byte_gives_no_answer() {
     check_every_cut::<Messages>(ANTHROPIC, b"data: {\"type\":\"message_stop\"}\n\n");
     check_every_cut::<Responses>(OPENAI, b"\"total_tokens\":4401}}}\n\n");
     check_every_cut::<Chat>(CHAT, b"data: [DONE]\n\n");
+    check_every_cut::<GenerateContent>(GEMINI, b"\"responseId\":\"resp_1\"}\n\n");
 }
 
 #[test]
@@ -107,6 +111,7 @@ fn a_stream_that_lost_an_event_gives_no_wrong_calls() {
     check::<Messages>(ANTHROPIC);
     check::<Responses>(OPENAI);
     check::<Chat>(CHAT);
+    check::<GenerateContent>(GEMINI);
 }
 
 fn stream(events: &[&str]) -> Vec<u8> {
@@ -192,6 +197,33 @@ fn errors_within_a_stream_keep_the_vendors_words() {
         Protocol,
         "without a name",
     );
+
+    let chunk = r#"{"candidates":[{"content":{"parts":[{"text":"x"}]}}],"modelVersion":"m"}"#;
+    let call = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"t","args":{}}}]}}]}"#;
+    let busy = r#"{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}"#;
+    check_error::<GenerateContent>(&[busy], Overloaded, "UNAVAILABLE: The model is overloaded.");
+    check_error::<GenerateContent>(&[chunk, busy], Overloaded, "UNAVAILABLE: The model is overloaded.");
+    check_error::<GenerateContent>(&[chunk, r#"{"error":"out of memory"}"#], Server, "out of memory");
+    check_error::<GenerateContent>(&[chunk, "[DONE]"], Protocol, "broke off");
+    check_error::<GenerateContent>(&[chunk, "<html>"], Protocol, "<html>");
+    check_error::<GenerateContent>(&[], Protocol, "broke off");
+    let ended = |reason: &str| format!(r#"{{"candidates":[{{"finishReason":"{reason}","finishMessage":"Oh: t("}}]}}"#);
+    for reason in ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"] {
+        check_error::<GenerateContent>(&[call, &ended(reason)], Protocol, &format!("{reason}: Oh: t("));
+    }
+    check_error::<GenerateContent>(&[chunk, &ended("MISSING_THOUGHT_SIGNATURE")], InvalidRequest, "MISSING_THOUGHT");
+    check_error::<GenerateContent>(&[call, &ended("OTHER")], Protocol, "its calls are not run: OTHER");
+    check_error::<GenerateContent>(&[chunk, &ended("FINISH_REASON_UNSPECIFIED")], Protocol, "broke off");
+    check_error::<GenerateContent>(
+        &[r#"{"candidates":[{"content":{"parts":[{"functionCall":{"args":{}}}]}}]}"#],
+        Protocol,
+        "no name",
+    );
+    check_error::<GenerateContent>(
+        &[r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"t","willContinue":true}}]}}]}"#],
+        Protocol,
+        "in pieces",
+    );
 }
 
 #[test]
@@ -216,14 +248,16 @@ fn an_error_that_is_written_into_the_stream_as_it_is_keeps_its_words() {
                 assert_eq!((found.kind, found.retry_after), (FailureKind::RateLimit, wait));
             }
         }
-        // Behind the end of an answer it says nothing about that answer.
+        // Behind the end of an answer it says nothing about that answer, where the wire has an event for the end.
         let whole = format!("{frames}{error}");
-        assert!(decode::<D>([whole.as_bytes()]).is_ok());
+        let found = decode::<D>([whole.as_bytes()]);
+        assert_eq!(found.is_ok(), std::any::type_name::<D>() != std::any::type_name::<GenerateContent>());
     }
     let wait = Some(Duration::from_millis(1500));
     check::<Messages>(ANTHROPIC, error, wait);
     check::<Responses>(OPENAI, error, wait);
     check::<Chat>(CHAT, error, wait);
+    check::<GenerateContent>(GEMINI, error, wait);
 }
 
 fn answer<D: Dialect>(events: &[&str]) -> (Vec<AnswerBlock>, StopReason) {
@@ -298,6 +332,99 @@ fn vendors_that_bend_the_protocol_are_understood() {
         r#"{"type":"after the end, nothing counts"}"#,
     ]);
     assert_eq!(found, (vec![call("a", "x", json!({"n": 3}))], StopReason::ToolUse));
+
+    // A reason to end with every chunk, another candidate, counts that come and go, nulls.
+    let found = answer::<GenerateContent>(&[
+        r#"{"candidates":[{"content":{"parts":null},"finishReason":"STOP"},{"index":1,"content":{"parts":[{"text":"no"}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP","finishMessage":null}],"usageMetadata":{}}"#,
+        r#"{"candidates":[{"content":null,"finishReason":"MAX_TOKENS"}],"promptFeedback":{"safetyRatings":[]},"error":null}"#,
+        r#"{"usageMetadata":{"promptTokenCount":3}}"#,
+    ]);
+    assert_eq!(found, (vec![text("Hi")], StopReason::MaxTokens));
+
+    // Arguments in a text, as other wires have them; none at all; and such as are no JSON.
+    let found = answer::<GenerateContent>(&[
+        r#"{"candidates":[{"content":{"parts":[{"functionCall":{"id":"a","name":"x","args":"{\"n\":4}"}}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"y","args":null}},{"functionCall":{"id":"","name":"z","args":"{"}}]}}]}"#,
+        r#"{"candidates":[{"finishReason":"STOP"}]}"#,
+    ]);
+    let broken =
+        AnswerBlock::ToolCall { vendor_call_id: "call_2".to_owned(), name: "z".to_owned(), input: Err("{".to_owned()) };
+    let expected = vec![call("a", "x", json!({"n": 4})), call("call_1", "y", json!({})), broken];
+    assert_eq!(found, (expected, StopReason::ToolUse));
+}
+
+#[test]
+fn gemini_signs_parts_and_the_signatures_stand_before_their_blocks() {
+    let parts = |parts: &str| format!(r#"{{"candidates":[{{"content":{{"parts":[{parts}]}}}}]}}"#);
+    let end = r#"{"candidates":[{"finishReason":"STOP"}]}"#;
+    let cases = [
+        (
+            "behind a text",
+            r#"{"text":"Üb"},{"text":"er"},{"text":"","thoughtSignature":"s"}"#,
+            r#"{"thoughtSignature":"s","from":5} "Über""#,
+        ),
+        (
+            "within a text",
+            r#"{"text":"a"},{"text":"b","thoughtSignature":"s"},{"text":"c"},{"text":"d","thoughtSignature":"t"}"#,
+            r#"{"thoughtSignature":"s","from":1} {"thoughtSignature":"t","from":3} "abcd""#,
+        ),
+        (
+            "on the first of two calls",
+            r#"{"text":"a"},{"functionCall":{"name":"x"},"thoughtSignature":"s"},{"functionCall":{"name":"y"}}"#,
+            r#""a" {"thoughtSignature":"s"} x y"#,
+        ),
+        (
+            "on a thought",
+            r#"{"text":"A","thought":true},{"text":"B","thought":true,"thoughtSignature":"s"},{"text":"C","thought":true},{"text":"d"}"#,
+            r#"{"thought":"A"} {"thought":"B","thoughtSignature":"s"} {"thought":"C"} "d""#,
+        ),
+        ("on nothing", r#"{"thoughtSignature":"s"}"#, r#"{"thoughtSignature":"s","from":0}"#),
+    ];
+    for (name, given, expected) in cases {
+        let (blocks, _) = answer::<GenerateContent>(&[&parts(given), end]);
+        let shown = blocks.iter().map(|block| match block {
+            AnswerBlock::Text { text } => json!(text).to_string(),
+            AnswerBlock::Reasoning { payload } => payload.to_string(),
+            AnswerBlock::ToolCall { name, .. } => name.clone(),
+        });
+        assert_eq!(shown.collect::<Vec<_>>().join(" "), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_gemini_blocks_is_a_refusal_of_which_nothing_is_run() {
+    let call = r#"{"candidates":[{"content":{"parts":[{"text":"x"},{"functionCall":{"name":"t","args":{}}}]}}]}"#;
+    let reasons = ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "ESCALATION", "MODEL_ARMOR"];
+    for reason in reasons {
+        let end = format!(r#"{{"candidates":[{{"finishReason":"{reason}","finishMessage":"No."}}]}}"#);
+        let (blocks, stop) = answer::<GenerateContent>(&[call, &end]);
+        let record = AnswerBlock::Reasoning { payload: json!({"refusal": reason, "message": "No."}) };
+        assert_eq!((blocks, stop), (vec![AnswerBlock::Text { text: "x".to_owned() }, record], StopReason::Refusal));
+    }
+    let (blocks, stop) =
+        answer::<GenerateContent>(&[r#"{"promptFeedback":{"blockReason":"SAFETY"},"modelVersion":"m"}"#]);
+    let record =
+        AnswerBlock::Reasoning { payload: json!({"refusal": "the prompt was blocked: SAFETY", "message": ""}) };
+    assert_eq!((blocks, stop), (vec![record], StopReason::Refusal));
+    let other = answer::<GenerateContent>(&[r#"{"candidates":[{"finishReason":"LANGUAGE"}]}"#]);
+    assert_eq!(other, (Vec::new(), StopReason::Other("LANGUAGE".to_owned())));
+}
+
+#[test]
+fn tokens_of_gemini_are_counted_once() {
+    let counts = r#"{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":100,
+        "cachedContentTokenCount":60,"toolUsePromptTokenCount":5,"candidatesTokenCount":20,"thoughtsTokenCount":7}}"#;
+    let events = decode::<GenerateContent>([stream(&[&counts.replace('\n', "")]).as_slice()]).expect("it is whole");
+    let expected = Usage {
+        input_tokens: 45,
+        output_tokens: 27,
+        cache_read_tokens: 60,
+        cache_write_tokens: 0,
+        cache_write_1h_tokens: 0,
+        reasoning_tokens: 7,
+    };
+    assert!(events.contains(&ModelEvent::Usage(expected)), "{events:?}");
 }
 
 #[test]
@@ -330,12 +457,31 @@ fn an_answer_that_never_ends_is_ended() {
     });
     let error = opened.expect_err("so many blocks are no answer");
     assert!(error.message.contains("blocks"), "{error}");
+
+    // A wire without whole blocks on the way is held to the same, whatever it is that never ends.
+    let parts = [
+        format!(r#"{{"text":"{piece}"}}"#),
+        format!(r#"{{"text":"{piece}","thought":true}}"#),
+        format!(r#"{{"text":"{piece}","thought":true,"thoughtSignature":"s"}}"#),
+        format!(r#"{{"text":"","thoughtSignature":"{piece}"}}"#),
+        r#"{"text":"","thoughtSignature":"s"}"#.to_owned(),
+        format!(r#"{{"functionCall":{{"name":"x","args":{{"a":"{piece}"}}}}}}"#),
+        r#"{"functionCall":{"name":"x"}}"#.to_owned(),
+    ];
+    for part in parts {
+        let chunk =
+            stream(&[&format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}},"finishReason":"STOP"}}]}}"#)]);
+        let mut decoder = StreamDecoder::<GenerateContent>::new();
+        let grown = (0..2000).try_for_each(|_| decoder.push(&chunk).map(drop));
+        let error = grown.expect_err("so much is no answer");
+        assert!(error.message.contains("the answer"), "{error}");
+    }
 }
 
 /// Lines that resemble the wires, so that garbage gets past the first check.
 fn near_garbage() -> impl Strategy<Value = Vec<u8>> {
-    let recordings = [ANTHROPIC, OPENAI, CHAT];
-    let line = (0..3usize, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()).prop_map(
+    let recordings = [ANTHROPIC, OPENAI, CHAT, GEMINI];
+    let line = (0..4usize, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()).prop_map(
         move |(which, line, byte, value)| {
             let lines = recordings[which].split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>();
             let mut bytes = lines[line.index(lines.len())].to_vec();
@@ -380,5 +526,6 @@ proptest! {
         feed::<Messages>(&bytes, size);
         feed::<Responses>(&bytes, size);
         feed::<Chat>(&bytes, size);
+        feed::<GenerateContent>(&bytes, size);
     }
 }

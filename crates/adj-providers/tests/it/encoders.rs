@@ -2,15 +2,17 @@
 
 use crate::fixtures::{assistant, call, conversation, event_id, request, result, user};
 use adj_domain::{Content, Item, ModelRequest, Sampling, ToolChoice};
-use adj_providers::{ProviderError, anthropic, chat, openai, wire::Encoded};
+use adj_providers::{ProviderError, anthropic, chat, gemini, openai, wire::Encoded};
 use serde_json::{Value, json};
 
-const MODELS: [&str; 3] = ["openai/gpt-5.5", "anthropic/claude-sonnet-4-5", "openai-chat/local"];
+const MODELS: [&str; 4] =
+    ["openai/gpt-5.5", "anthropic/claude-sonnet-4-5", "openai-chat/local", "gemini/gemini-3.8-flash"];
 
 fn try_encode(request: &ModelRequest) -> Result<Encoded, ProviderError> {
     match request.model.vendor.as_str() {
         "openai" => openai::encode(request),
         "anthropic" => anthropic::encode(request),
+        "gemini" => gemini::encode(request),
         _ => chat::encode(request, chat::Variant::Compatible),
     }
 }
@@ -67,21 +69,24 @@ fn each_wire_has_its_golden_options() {
         };
         let text = Content::Document { media_type: "text/plain".to_owned(), data: "aGk=".to_owned(), name: None };
         let image = Content::ImageUrl { url: "https://example.com/a.png".to_owned() };
+        let wire = request(model, Vec::new()).model.vendor;
+        let shown_images = if wire == "gemini" { Vec::new() } else { vec![image] };
+        let read = [vec![Content::text("Read these."), document.clone(), text], shown_images].concat();
         let items = vec![
-            Item::User { content: vec![Content::text("Read these."), document.clone(), text, image] },
+            Item::User { content: read },
             call("a", "read", json!({"path": "plan.pdf"})),
             Item::ToolResult { call: event_id("a"), content: vec![Content::text("it"), document], is_error: false },
         ];
         let mut request = request(model, items);
         request.sampling = Sampling {
             tool_choice: ToolChoice::Tool("bash".to_owned()),
-            single_call: true,
+            single_call: wire != "gemini",
             temperature: Some(1.5),
             top_p: Some(0.9),
-            top_k: (request.model.vendor != "openai").then_some(40),
-            stop: if request.model.vendor == "openai" { Vec::new() } else { vec!["END".to_owned()] },
+            top_k: (wire != "openai").then_some(40),
+            stop: if wire == "openai" { Vec::new() } else { vec!["END".to_owned()] },
         };
-        let name = format!("options_{}", request.model.vendor);
+        let name = format!("options_{wire}");
         insta::assert_snapshot!(name, shown(&encode(&request)));
     }
 }
@@ -90,11 +95,13 @@ fn each_wire_has_its_golden_options() {
 fn what_a_wire_has_no_words_for_is_refused_by_name() {
     let demanded = Sampling { tool_choice: ToolChoice::Required, ..Sampling::default() };
     let ranked = Sampling { top_k: Some(5), ..Sampling::default() };
+    let single = Sampling { single_call: true, ..Sampling::default() };
     let stopped = Sampling { stop: vec!["END".to_owned()], ..Sampling::default() };
     let cases = [
         ("openai/gpt-5.5", ranked, "top_k"),
         ("openai/gpt-5.5", stopped, "stop sequences"),
         ("anthropic/claude-opus-4-6", demanded, "a demand for a tool call together with reasoning"),
+        ("gemini/gemini-3.8-flash", single, "no more than one tool call"),
     ];
     for (model, sampling, named) in cases {
         let mut request = request(model, vec![user("Hello.")]);
@@ -104,6 +111,9 @@ fn what_a_wire_has_no_words_for_is_refused_by_name() {
         assert_eq!(error.kind, adj_domain::FailureKind::InvalidRequest);
         assert!(error.message.contains(named) && error.message.contains(model), "{error}");
     }
+    let image = Content::ImageUrl { url: "https://example.com/a.png".to_owned() };
+    let request_with_image = request("gemini/gemini-3.8-flash", vec![Item::User { content: vec![image] }]);
+    assert!(try_encode(&request_with_image).expect_err("it cannot be said").message.contains("image by its address"));
     let text = Content::Document { media_type: "text/plain".to_owned(), data: "no base64!".to_owned(), name: None };
     let request = request("anthropic/claude-opus-4-6", vec![Item::User { content: vec![text] }]);
     assert!(try_encode(&request).is_err());
@@ -225,6 +235,10 @@ fn a_schema_is_strict_only_where_it_qualifies_and_is_never_lost() {
                 let system = body["system"][0]["text"].as_str().unwrap_or_default();
                 assert!(system.starts_with("You fix programs.") && system.ends_with(&loose.to_string()), "{system}");
             }
+            "gemini" => {
+                assert_eq!(body["generationConfig"]["responseMimeType"], "application/json");
+                assert_eq!(body["generationConfig"]["responseJsonSchema"], loose);
+            }
             _ => {
                 assert_eq!(body["response_format"]["json_schema"]["strict"], false);
                 assert_eq!(body["response_format"]["json_schema"]["schema"], loose);
@@ -295,7 +309,7 @@ fn reasoning_that_led_to_nothing_is_left_out() {
         vendor: vendor.to_owned(),
         model: model.to_owned(),
         payload: json!({"type": "thinking", "thinking": "cut", "signature": "s", "summary": [], "encrypted_content": "cut",
-                        "reasoning_content": "cut"}),
+                        "reasoning_content": "cut", "thoughtSignature": "cut"}),
     };
     for model in MODELS {
         let (vendor, name) = model.split_once('/').expect("a model has a vendor");
@@ -306,5 +320,163 @@ fn reasoning_that_led_to_nothing_is_left_out() {
         let items = vec![user("Think."), loose.clone(), loose, assistant("Thought."), user("Well?")];
         let text = String::from_utf8(encode(&request(model, items)).body).expect("a body is UTF-8");
         assert!(text.contains("cut"), "{text}");
+    }
+}
+
+fn reasoning(model: &str, payload: Value) -> Item {
+    let (vendor, model) = model.split_once('/').expect("a model has a vendor");
+    Item::Reasoning { vendor: vendor.to_owned(), model: model.to_owned(), payload }
+}
+
+/// Returns the parts of each content, each as its role and what stands out in it.
+fn gemini_parts(request: &ModelRequest) -> Vec<String> {
+    let body = body(&encode(request));
+    let contents = body["contents"].as_array().expect("contents are a list").iter();
+    let shown = contents.map(|content| {
+        let parts = content["parts"].as_array().expect("parts are a list").iter().map(|part| {
+            let mut shown = match part {
+                Value::Object(part) if part.contains_key("functionCall") => part["functionCall"]["name"].to_string(),
+                Value::Object(part) if part.contains_key("functionResponse") => {
+                    let response = &part["functionResponse"];
+                    let count = response["parts"].as_array().map_or(0, Vec::len);
+                    format!("{} {} +{count}", response["name"], response["response"])
+                }
+                Value::Object(part) if part.contains_key("inlineData") => "image".to_owned(),
+                part => part["text"].to_string(),
+            };
+            if part["thought"] == true {
+                shown.push_str(" thought");
+            }
+            if let Some(signature) = part["thoughtSignature"].as_str() {
+                shown.push_str(&format!(" by {signature}"));
+            }
+            shown
+        });
+        format!("{}: {}", content["role"].as_str().unwrap_or_default(), parts.collect::<Vec<_>>().join(", "))
+    });
+    shown.collect()
+}
+
+#[test]
+fn signatures_go_back_to_gemini_on_the_parts_that_they_came_with() {
+    const MODEL: &str = "gemini/gemini-3.8-flash";
+    let signed = |text: &str| reasoning(MODEL, json!({"thoughtSignature": text}));
+    let within = |text: &str, from: u64| reasoning(MODEL, json!({"thoughtSignature": text, "from": from}));
+    let ls = || call("a", "ls", json!({}));
+    let cases: [(&str, Vec<Item>, &str); 8] = [
+        ("a call", vec![signed("s"), ls()], r#""ls" by s"#),
+        ("text and a call", vec![assistant("T"), signed("s"), ls()], r#""T", "ls" by s"#),
+        ("parallel calls", vec![signed("s"), ls(), call("b", "cat", json!({}))], r#""ls" by s, "cat""#),
+        ("behind a text", vec![within("s", 5), assistant("Über")], r#""Über", "" by s"#),
+        (
+            "within a text, twice",
+            vec![within("s", 3), within("t", 5), assistant("Übers Meer")],
+            r#""Üb", "er" by s, "s Meer" by t"#,
+        ),
+        (
+            "a thought",
+            vec![reasoning(MODEL, json!({"thought": "Hm", "thoughtSignature": "s"})), assistant("T")],
+            r#""Hm" thought by s, "T""#,
+        ),
+        ("only a summary", vec![reasoning(MODEL, json!({"thought": "Hm"})), assistant("T")], r#""T""#),
+        (
+            "of another model",
+            vec![
+                reasoning("gemini/gemini-3-pro", json!({"thoughtSignature": "never"})),
+                ls(),
+                call("b", "cat", json!({})),
+            ],
+            r#""ls" by skip_thought_signature_validator, "cat""#,
+        ),
+    ];
+    for (name, answer, expected) in cases {
+        let results = ["a", "b"].into_iter().filter(|id| {
+            answer.iter().any(|item| matches!(item, Item::ToolCall { id: called, .. } if *called == event_id(id)))
+        });
+        let results = results.map(|id| result(id, "r")).collect::<Vec<_>>();
+        let items = [vec![user("Go.")], answer, results, vec![user("On.")]].concat();
+        let shown = gemini_parts(&request(MODEL, items));
+        assert_eq!(shown[1], format!("model: {expected}"), "{name}");
+    }
+    // What a newer model insists on, an older one never heard of.
+    let items = vec![user("Go."), ls(), result("a", "r")];
+    assert_eq!(gemini_parts(&request("gemini/gemini-2.5-pro", items))[1], r#"model: "ls""#);
+}
+
+#[test]
+fn results_for_gemini_name_their_call_and_stand_before_what_is_said() {
+    let image = || Content::Image { media_type: "image/png".to_owned(), data: "AAAA".to_owned() };
+    let items = vec![
+        user("Look."),
+        call("a", "read", json!({})),
+        call("b", "bash", json!("not an object")),
+        user("Faster!"),
+        // In the order in which they ended.
+        Item::ToolResult { call: event_id("b"), content: vec![Content::text("no")], is_error: true },
+        Item::ToolResult { call: event_id("a"), content: vec![image()], is_error: false },
+        user("  "),
+    ];
+    let newer = r#"user: "read" {"output":"(an image; it follows)"} +1, "bash" {"error":"no"} +0, "Faster!""#;
+    let older = r#"user: "read" {"output":"(an image; it follows)"} +0, "bash" {"error":"no"} +0, "Faster!", image"#;
+    assert_eq!(gemini_parts(&request("gemini/gemini-flash-latest", items.clone()))[2], newer);
+    assert_eq!(gemini_parts(&request("gemini/gemini-2.5-flash", items.clone()))[2], older);
+    let body = body(&encode(&request("gemini/gemini-2.5-flash", items)));
+    assert_eq!(body["contents"][1]["parts"][1]["functionCall"]["args"], json!({"input": "not an object"}));
+    assert_eq!(gemini_parts(&request("gemini/gemini-2.5-flash", Vec::new())), [r#"user: "(nothing was said)""#]);
+}
+
+#[test]
+fn gemini_is_told_of_efforts_and_schemas_as_its_generation_takes_them() {
+    let cases = [
+        // model, effort, max tokens → thinkingConfig
+        ("gemini-2.0-flash", Some("high"), 8192, Value::Null),
+        ("gemma-3-27b-it", Some("high"), 8192, Value::Null),
+        ("gemini-2.5-pro", None, 8192, Value::Null),
+        ("gemini-2.5-pro", Some("none"), 8192, json!({"thinkingBudget": 512, "includeThoughts": true})),
+        ("gemini-2.5-flash", Some("none"), 8192, json!({"thinkingBudget": 0})),
+        ("gemini-2.5-flash", Some("low"), 8192, json!({"thinkingBudget": 2048, "includeThoughts": true})),
+        ("gemini-2.5-flash-lite", Some("high"), 64, json!({"thinkingBudget": 512, "includeThoughts": true})),
+        ("gemini-2.5-flash", Some("high"), 8192, json!({"thinkingBudget": 4096, "includeThoughts": true})),
+        ("gemini-3.8-flash", None, 8192, Value::Null),
+        ("gemini-3.8-flash", Some("minimal"), 8192, json!({"thinkingLevel": "LOW", "includeThoughts": true})),
+        ("gemini-3.5-flash-lite", Some("minimal"), 8192, json!({"thinkingLevel": "MINIMAL", "includeThoughts": true})),
+        ("gemini-3-pro-preview", Some("medium"), 8192, json!({"thinkingLevel": "HIGH", "includeThoughts": true})),
+        ("gemini-4-argon", Some("medium"), 8192, json!({"thinkingLevel": "MEDIUM", "includeThoughts": true})),
+        ("gemini-pro-latest", Some("xhigh"), 8192, json!({"thinkingLevel": "HIGH", "includeThoughts": true})),
+    ];
+    for (model, effort, bound, thinking) in cases {
+        let mut request = request(&format!("gemini/{model}"), vec![user("Think.")]);
+        request.effort = effort.map(str::to_owned);
+        request.max_output_tokens = bound;
+        let body = body(&encode(&request));
+        assert_eq!(body["generationConfig"]["thinkingConfig"], thinking, "{model} {effort:?}");
+    }
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    for (model, has_tools, is_native) in
+        [("gemini-2.5-pro", true, false), ("gemini-2.5-pro", false, true), ("gemini-3.8-flash", true, true)]
+    {
+        let mut request = request(&format!("gemini/{model}"), vec![user("Count.")]);
+        request.output_schema = Some(schema.clone());
+        if !has_tools {
+            request.tools.clear();
+        }
+        let body = body(&encode(&request));
+        let system = body["systemInstruction"]["parts"][0]["text"].as_str().unwrap_or_default();
+        assert_eq!(body["generationConfig"]["responseJsonSchema"] == schema, is_native, "{model}");
+        assert_eq!(system.ends_with(&schema.to_string()), !is_native, "{model}: {system}");
+    }
+}
+
+#[test]
+fn a_models_name_is_one_part_of_a_path() {
+    let cases = [
+        ("gemini-3.8-flash", "models/gemini-3.8-flash"),
+        ("models/gemini-3.8-flash", "models/gemini-3.8-flash"),
+        ("tunedModels/my-model", "tunedModels/my-model"),
+        ("../../v1/files?x=1#:", "models/..%2F..%2Fv1%2Ffiles%3Fx%3D1%23%3A"),
+    ];
+    for (model, resource) in cases {
+        let encoded = encode(&request(&format!("gemini/{model}"), vec![user("Hello.")]));
+        assert_eq!(encoded.path, format!("/v1beta/{resource}:streamGenerateContent?alt=sse"));
     }
 }

@@ -1,6 +1,6 @@
 //! Whole attempts over HTTP against a vendor on this machine.
 
-use crate::fixtures::{assistant, call, request, result, user};
+use crate::fixtures::{assistant, call, conversation, request, result, user};
 use adj_domain::{AnswerBlock, FailureKind, Item, ModelAnswer, ModelRequest, StopReason, Usage};
 use adj_providers::{
     Accumulator, HttpProvider, Provider, ProviderError, Secret, Timeouts, WireKind, http::Credentials,
@@ -10,10 +10,11 @@ use futures_util::StreamExt;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-const MODELS: [(&str, WireKind); 3] = [
+const MODELS: [(&str, WireKind); 4] = [
     ("openai/gpt-5.5", WireKind::OpenAi),
     ("anthropic/claude-sonnet-4-5", WireKind::Anthropic),
     ("openai-chat/local", WireKind::Chat),
+    ("gemini/gemini-3.8-flash", WireKind::Gemini),
 ];
 
 fn provider(vendor: &FakeVendor, wire: WireKind) -> HttpProvider {
@@ -26,9 +27,9 @@ fn provider(vendor: &FakeVendor, wire: WireKind) -> HttpProvider {
 }
 
 fn with_timeouts(vendor: &FakeVendor, wire: WireKind, timeouts: Timeouts) -> HttpProvider {
-    let key = Secret::parse("TEST", "sk-fake".to_owned()).expect("the key is good");
+    let key = Secret::parse("TEST", "sk-fake-key".to_owned()).expect("the key is good");
     let credentials = match wire {
-        WireKind::Anthropic => Credentials::ApiKey(key),
+        WireKind::Anthropic | WireKind::Gemini => Credentials::ApiKey(key),
         WireKind::OpenAi | WireKind::Chat => Credentials::Bearer(key),
     };
     HttpProvider::new(wire, vendor.url().parse().expect("the address is a URL"), credentials, timeouts)
@@ -72,8 +73,12 @@ async fn an_answer_of_every_kind_of_block_comes_through_every_wire() {
                     format!("{name} {}", input.as_ref().expect("the input is JSON"))
                 }
             });
-            let expected =
-                ["reasoning", "Ich prüfe das: 🦀", r#"bash {"command":"make \"all\"\n"}"#, r#"read {"path":"x"}"#];
+            let mut expected =
+                vec!["reasoning", "Ich prüfe das: 🦀", r#"bash {"command":"make \"all\"\n"}"#, r#"read {"path":"x"}"#];
+            if wire == WireKind::Gemini {
+                // Its signature belongs to the first call, and stands before that.
+                expected.insert(2, "reasoning");
+            }
             assert_eq!(shapes.collect::<Vec<_>>(), expected, "{model}");
         }
     }
@@ -168,6 +173,43 @@ async fn the_wait_that_a_vendor_asks_for_is_read() {
     let vendor = FakeVendor::answering([Reply::failure(429, "rate_limit_error", "slower").retry_after("17")]);
     let error = ask(&provider(&vendor, WireKind::Anthropic), &request("anthropic/m", vec![user("Hello.")])).await;
     assert_eq!(error.expect_err("the reply is a failure").retry_after, Some(Duration::from_secs(17)));
+    let vendor = FakeVendor::answering([Reply::failure(429, "RESOURCE_EXHAUSTED", "slower").retry_after("17.25")]);
+    let error =
+        ask(&provider(&vendor, WireKind::Gemini), &request("gemini/gemini-3.8-flash", vec![user("Hello.")])).await;
+    assert_eq!(error.expect_err("the reply is a failure").retry_after, Some(Duration::from_millis(17_250)));
+}
+
+#[tokio::test]
+async fn a_conversation_that_began_with_other_models_goes_on_over_every_wire() {
+    for (model, wire) in MODELS {
+        let vendor = FakeVendor::answering([Reply::text("Done.")]);
+        let mut items = conversation();
+        items.retain(|item| !matches!(item, Item::Reasoning { vendor, .. } if model.starts_with(vendor.as_str())));
+        let mut request = request(model, items);
+        request.effort = Some("high".to_owned());
+        request.max_output_tokens = 8192;
+        let answer = ask(&provider(&vendor, wire), &request).await;
+        assert!(answer.is_ok(), "{model}: {answer:?} {:?}", vendor.take_violations());
+    }
+}
+
+#[tokio::test]
+async fn each_key_goes_into_its_own_header_and_no_other_place() {
+    for (model, wire) in MODELS {
+        let vendor = FakeVendor::answering([Reply::failure(400, "bad", "the key sk-fake-key is bad")]);
+        let error = ask(&provider(&vendor, wire), &request(model, vec![user("Hello.")])).await.expect_err("it failed");
+        assert!(!error.message.contains("sk-fake-key"), "{error}");
+        let asked = vendor.requests().remove(0);
+        let named = asked.headers.iter().filter(|(_, value)| value.contains("sk-fake-key"));
+        let named = named.map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        let expected = match wire {
+            WireKind::Anthropic => "x-api-key",
+            WireKind::Gemini => "x-goog-api-key",
+            WireKind::OpenAi | WireKind::Chat => "authorization",
+        };
+        assert_eq!(named, [expected], "{model}");
+        assert!(!asked.path.contains("sk-fake-key"), "{}", asked.path);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Which vendors an environment sets up.
 
-use adj_providers::Settings;
+use adj_providers::{Settings, http::Credentials};
 use std::collections::BTreeMap;
 
 fn settings(variables: &[(&str, &str)]) -> Result<Settings, String> {
@@ -12,7 +12,7 @@ fn settings(variables: &[(&str, &str)]) -> Result<Settings, String> {
 #[test]
 fn the_usual_variables_set_vendors_up() {
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], Option<&'a str>);
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 13] = [
         (&[], &[], None),
         (&[("OPENAI_API_KEY", ""), ("ANTHROPIC_API_KEY", "  ")], &[], None),
         (&[("OPENAI_API_KEY", "k")], &["openai"], Some("openai/gpt-5.5")),
@@ -23,6 +23,13 @@ fn the_usual_variables_set_vendors_up() {
             Some("anthropic/claude-sonnet-4-5"),
         ),
         (&[("ANTHROPIC_AUTH_TOKEN", "k")], &["anthropic"], Some("anthropic/claude-sonnet-4-5")),
+        (&[("GEMINI_API_KEY", "k")], &["gemini"], Some("gemini/gemini-3.8-flash")),
+        (&[("GOOGLE_API_KEY", "k"), ("GEMINI_MODEL", "gemini-4-argon")], &["gemini"], Some("gemini/gemini-4-argon")),
+        (
+            &[("GEMINI_BASE_URL", "http://localhost:1"), ("DEEPSEEK_API_KEY", "k"), ("OPENAI_API_KEY", "k")],
+            &["deepseek", "gemini", "openai"],
+            Some("openai/gpt-5.5"),
+        ),
         (&[("OPENAI_COMPATIBLE_BASE_URL", "http://localhost:8000/v1")], &["openai-chat"], None),
         (
             &[("OPENAI_COMPATIBLE_BASE_URL", "http://localhost:8000/v1"), ("OPENAI_COMPATIBLE_MODEL", "qwen/q3")],
@@ -53,7 +60,9 @@ fn the_usual_variables_set_vendors_up() {
 
 #[test]
 fn wrong_variables_are_named_and_keys_are_not_shown() {
-    let cases: [(&[(&str, &str)], &str); 5] = [
+    let cases: [(&[(&str, &str)], &str); 7] = [
+        (&[("GOOGLE_API_KEY", "sk-secret\n")], "GOOGLE_API_KEY"),
+        (&[("GEMINI_API_KEY", "sk-secret\n"), ("GOOGLE_API_KEY", "k")], "GEMINI_API_KEY"),
         (&[("OPENAI_API_KEY", "sk-secret\n")], "OPENAI_API_KEY"),
         (&[("ANTHROPIC_AUTH_TOKEN", "sk-secret\u{7f}")], "ANTHROPIC_AUTH_TOKEN"),
         (&[("OPENAI_API_KEY", "sk-secret"), ("OPENAI_BASE_URL", "localhost:1234")], "OPENAI_BASE_URL"),
@@ -69,4 +78,13 @@ fn wrong_variables_are_named_and_keys_are_not_shown() {
         settings(&[("OPENAI_API_KEY", "sk-secret"), ("ANTHROPIC_API_KEY", "sk-secret")]).expect("the keys are good");
     let shown = format!("{good:?} {:?}", good.providers());
     assert!(!shown.contains("sk-secret"), "{shown}");
+}
+
+#[test]
+fn the_nearer_name_of_a_key_counts() {
+    let found = settings(&[("GEMINI_API_KEY", "near"), ("GOOGLE_API_KEY", "far")]).expect("the keys are good");
+    match &found.vendors["gemini"].credentials {
+        Credentials::ApiKey(key) => assert_eq!(key.expose(), "near"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -1,18 +1,20 @@
 //! What the real vendors refuse, and a few things that they only charge for.
 
-use super::Wire;
+use super::{Wire, render::SIGNED};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns everything that is wrong with a request's body.
-pub(crate) fn violations(wire: Wire, body: &Value) -> Vec<String> {
+pub(crate) fn violations(wire: Wire, model: &str, body: &Value) -> Vec<String> {
     let mut found = Violations(Vec::new());
-    found.unless(body["model"].as_str().is_some_and(|model| !model.is_empty()), "model is missing");
-    found.unless(body["stream"] == true, "stream is not true");
+    found.unless(!model.is_empty(), "model is missing");
+    // Gemini's wire says it in the path.
+    found.unless(wire == Wire::Gemini || body["stream"] == true, "stream is not true");
     match wire {
         Wire::Responses => found.responses(body),
         Wire::Messages => found.messages(body),
         Wire::Chat => found.chat(body),
+        Wire::Gemini => found.gemini(model, body),
     }
     found.0
 }
@@ -232,7 +234,105 @@ impl Violations {
         }
         self.unless(open.all_answered(), "a call is not answered");
     }
+
+    fn gemini(&mut self, model: &str, body: &Value) {
+        const FIELDS: [&str; 8] = [
+            "contents",
+            "systemInstruction",
+            "tools",
+            "toolConfig",
+            "generationConfig",
+            "safetySettings",
+            "cachedContent",
+            "labels",
+        ];
+        for name in body.as_object().into_iter().flat_map(|fields| fields.keys()) {
+            self.unless(FIELDS.contains(&name.as_str()), &format!("unknown name {name:?}: cannot find field"));
+        }
+        let declared = list(&body["tools"]).iter().flat_map(|tool| list(&tool["functionDeclarations"]));
+        let declared = declared.collect::<Vec<_>>();
+        for tool in &declared {
+            self.unless(
+                tool["parameters"].is_null(),
+                "parameters are declared in the part of JSON Schema that is known",
+            );
+            self.tool(&tool["name"], &tool["parametersJsonSchema"]);
+        }
+        self.tool_names(declared.iter().map(|tool| tool["name"].clone()));
+        let has_levels = !["gemini-1", "gemini-2"].iter().any(|family| model.starts_with(family));
+        let config = &body["generationConfig"];
+        self.unless(config["maxOutputTokens"].as_u64().is_some_and(|bound| bound > 0), "maxOutputTokens is missing");
+        if !config["responseJsonSchema"].is_null() {
+            self.unless(
+                config["responseMimeType"] == "application/json",
+                "a schema is given for an answer that is text",
+            );
+            let together = has_levels || declared.is_empty();
+            self.unless(together, "function calling with a response mime type: 'application/json' is unsupported");
+            self.schema("responseJsonSchema", &config["responseJsonSchema"]);
+        }
+        let thinking = &config["thinkingConfig"];
+        let (level, budget) = (&thinking["thinkingLevel"], &thinking["thinkingBudget"]);
+        self.unless(level.is_null() || budget.is_null(), "a thinking level and a thinking budget are given");
+        let known = ["MINIMAL", "LOW", "MEDIUM", "HIGH"].iter().any(|known| level == known);
+        self.unless(level.is_null() || (known && has_levels), "the thinking level is none that the model knows");
+        self.gemini_contents(has_levels, list(&body["contents"]));
+    }
+
+    fn gemini_contents(&mut self, is_signed: bool, contents: &[Value]) {
+        self.unless(contents.first().is_some_and(|first| first["role"] == "user"), "the first content is not a user's");
+        self.unless(contents.last().is_some_and(|last| last["role"] == "user"), "the last content is not a user's");
+        let mut open = Calls::default();
+        let mut names = BTreeMap::new();
+        let mut before = "";
+        for content in contents {
+            let role = content["role"].as_str().unwrap_or_default();
+            self.unless(matches!(role, "user" | "model"), "a role is neither user nor model");
+            self.unless(role != before, "roles do not alternate");
+            before = role;
+            let parts = list(&content["parts"]);
+            self.unless(!parts.is_empty(), "a content has no parts");
+            let first_call = parts.iter().find(|part| part["functionCall"].is_object());
+            for part in parts {
+                let signature = part["thoughtSignature"].as_str();
+                let is_good = signature.is_none_or(|text| text.starts_with(SIGNED) || text == NO_SIGNATURE);
+                self.unless(is_good, "corrupted thought signature");
+                if let Some(text) = part["text"].as_str() {
+                    self.unless(!text.trim().is_empty() || signature.is_some(), "a text part is blank");
+                } else if role == "user" && part["inlineData"].is_object() {
+                    let data = &part["inlineData"];
+                    self.unless(data["mimeType"].is_string() && data["data"].is_string(), "an image has no data");
+                } else if role == "model" && part["functionCall"].is_object() {
+                    let call = &part["functionCall"];
+                    open.call(&call["id"], self);
+                    names.insert(call["id"].to_string(), call["name"].clone());
+                    self.unless(call["args"].is_object(), "the arguments of a call are not an object");
+                    let is_first = first_call == Some(part);
+                    // Only those of the last turn are looked at by the real one; who sends them all keeps the cache.
+                    self.unless(
+                        !is_signed || !is_first || signature.is_some(),
+                        "a function call is missing a thought_signature",
+                    );
+                } else if role == "user" && part["functionResponse"].is_object() {
+                    let answer = &part["functionResponse"];
+                    open.answer(&answer["id"], self);
+                    let is_same = names.get(&answer["id"].to_string()) == Some(&answer["name"]);
+                    self.unless(is_same, "a function response does not name the function that was called");
+                    self.unless(answer["response"].is_object(), "a function response is not an object");
+                } else {
+                    self.add(format!("a content of the role {role} has a part {part}"));
+                }
+            }
+            self.unless(
+                role != "user" || open.all_answered(),
+                "the number of function response parts is not that of the function call parts",
+            );
+        }
+    }
 }
+
+/// What stands in the place of a signature where there never was one.
+const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The calls of a conversation: each is answered exactly once, and all of a batch before anything else is said.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! A model vendor on this machine: the three real wires over HTTP, with answers out of a script, and strict about requests.
+//! A model vendor on this machine: the four real wires over HTTP, with answers out of a script, and strict about requests.
 
 mod check;
 mod prefix;
@@ -15,6 +15,7 @@ pub enum Wire {
     Responses,
     Messages,
     Chat,
+    Gemini,
 }
 
 impl Wire {
@@ -23,7 +24,12 @@ impl Wire {
             "/v1/responses" => Some(Self::Responses),
             "/v1/messages" => Some(Self::Messages),
             "/v1/chat/completions" => Some(Self::Chat),
-            _ => None,
+            _ => model_in(path).map(|_| Self::Gemini),
         }
     }
+}
+
+/// Returns the model that a path names, which is where Gemini's wire has it.
+fn model_in(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1beta/models/")?.strip_suffix(":streamGenerateContent")
 }

@@ -41,12 +41,13 @@ pub(crate) fn remember(memory: &mut Vec<Remembered>, wire: Wire, body: &Value) -
 impl Remembered {
     fn of(wire: Wire, body: &Value) -> Self {
         let mut fixed = Vec::new();
-        for key in ["tools", "system", "instructions"] {
+        for key in ["tools", "system", "instructions", "systemInstruction"] {
             fixed.push(without_breakpoints(&body[key]).to_string());
         }
         let list = match wire {
             Wire::Responses => &body["input"],
             Wire::Messages | Wire::Chat => &body["messages"],
+            Wire::Gemini => &body["contents"],
         };
         // Two sessions may be given the same task; where the wire names the session, it tells them apart.
         let mut entries = vec![body["prompt_cache_key"].to_string()];
@@ -54,18 +55,25 @@ impl Remembered {
         let mut within_answer = false;
         for entry in list.as_array().map_or(&[][..], Vec::as_slice) {
             let entry = without_breakpoints(entry);
-            let is_answer =
-                entry["role"] == "assistant" || entry["type"] == "function_call" || entry["type"] == "reasoning";
+            let is_answer = entry["role"] == "assistant"
+                || entry["role"] == "model"
+                || entry["type"] == "function_call"
+                || entry["type"] == "reasoning";
             if is_answer && !within_answer {
                 asked_before = Some(entries.len());
             }
             within_answer = is_answer;
-            match (wire, entry["content"].as_array()) {
+            let blocks = match wire {
+                Wire::Messages => entry["content"].as_array(),
+                Wire::Gemini => entry["parts"].as_array(),
+                Wire::Responses | Wire::Chat => None,
+            };
+            match blocks {
                 // Blocks may be added to the last message, so each block counts for itself.
-                (Wire::Messages, Some(blocks)) => {
+                Some(blocks) => {
                     entries.extend(blocks.iter().map(|block| format!("{} {block}", entry["role"])));
                 }
-                _ => entries.push(entry.to_string()),
+                None => entries.push(entry.to_string()),
             }
         }
         Self { wire, fixed: fixed.join("\n"), entries, asked_before }

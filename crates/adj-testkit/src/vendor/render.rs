@@ -6,6 +6,9 @@ use super::{
 };
 use serde_json::{Value, json};
 
+/// How every signature begins that Gemini's wire gives out here.
+pub(crate) const SIGNED: &str = "signed:";
+
 /// What is rendered: the blocks of an answer and its end.
 pub(crate) struct Rendered<'a> {
     pub(crate) model: &'a str,
@@ -22,6 +25,7 @@ pub(crate) fn answer(wire: Wire, answer: &Rendered<'_>) -> Vec<String> {
         Wire::Responses => responses(answer),
         Wire::Messages => messages(answer),
         Wire::Chat => chat(answer),
+        Wire::Gemini => gemini(answer),
     }
 }
 
@@ -43,17 +47,31 @@ pub(crate) fn failed_stream(wire: Wire, model: &str, code: &str, message: &str) 
             data(&chunk(model, 0, json!({"role": "assistant", "content": "I"}), Value::Null)),
             data(&json!({"error": {"message": message, "type": code, "code": null}})),
         ],
+        // This vendor leaves the form of the stream where it fails.
+        Wire::Gemini => {
+            let error = failure(wire, 503, code, message, None);
+            let first = gemini_chunk(model, 0, json!([{"text": "I"}]), Value::Null, None);
+            vec![first, format!("{error:#}\n")]
+        }
     }
 }
 
-/// Returns the body of an HTTP error.
-pub(crate) fn failure(wire: Wire, code: &str, message: &str) -> Value {
+/// Returns the body of an HTTP error; only Gemini's says in it how long to wait.
+pub(crate) fn failure(wire: Wire, status: u16, code: &str, message: &str, wait: Option<&str>) -> Value {
     match wire {
         Wire::Messages => {
             json!({"type": "error", "error": {"type": code, "message": message}, "request_id": "req_0"})
         }
         Wire::Responses | Wire::Chat => {
             json!({"error": {"message": message, "type": code, "param": null, "code": code}})
+        }
+        Wire::Gemini => {
+            let mut error = json!({"code": status, "message": message, "status": code});
+            if let Some(wait) = wait {
+                error["details"] =
+                    json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{wait}s")}]);
+            }
+            json!({"error": error})
         }
     }
 }
@@ -246,5 +264,63 @@ fn chat(answer: &Rendered<'_>) -> Vec<String> {
             "completion_tokens_details": {"reasoning_tokens": counts.reasoning}}}),
     ));
     events.push("data: [DONE]\n\n".to_owned());
+    events
+}
+
+fn gemini_chunk(model: &str, number: usize, parts: Value, finish: Value, usage: Option<TokenCounts>) -> String {
+    let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": 0});
+    if !finish.is_null() {
+        candidate["finishReason"] = finish;
+    }
+    let mut chunk = json!({"candidates": [candidate], "modelVersion": model, "responseId": format!("resp_{number}")});
+    if let Some(counts) = usage {
+        let said = counts.output - counts.reasoning;
+        chunk["usageMetadata"] = json!({"promptTokenCount": counts.input, "cachedContentTokenCount": counts.cached,
+            "candidatesTokenCount": said, "thoughtsTokenCount": counts.reasoning,
+            "totalTokenCount": counts.input + counts.output});
+    }
+    format!("data: {chunk}\r\n\r\n")
+}
+
+/// The first call is signed, or else the last part of the answer.
+fn gemini(answer: &Rendered<'_>) -> Vec<String> {
+    let chunk = |part: Value| gemini_chunk(answer.model, answer.number, json!([part]), Value::Null, None);
+    let thoughts = answer.blocks.iter().map(|block| match block {
+        Block::Reasoning(text) => text.as_str(),
+        Block::Text(_) | Block::Call { .. } => "",
+    });
+    let mut signature = Some(format!("{SIGNED}{}", thoughts.collect::<String>()));
+    let mut events = Vec::new();
+    let mut calls = 0;
+    for block in answer.blocks {
+        match block {
+            Block::Text(text) => events.extend(tokens(text).into_iter().map(|piece| chunk(json!({"text": piece})))),
+            Block::Reasoning(text) => {
+                events.extend(tokens(text).into_iter().map(|piece| chunk(json!({"text": piece, "thought": true}))));
+            }
+            Block::Call { name, arguments } => {
+                // What is no JSON can only stand in a text.
+                let args = serde_json::from_str(arguments).unwrap_or_else(|_| json!(arguments));
+                let id = format!("fc_{}_{calls}", answer.number);
+                let mut part = json!({"functionCall": {"id": id, "name": name, "args": args}});
+                if let Some(signature) = signature.take() {
+                    part["thoughtSignature"] = json!(signature);
+                }
+                events.push(chunk(part));
+                calls += 1;
+            }
+        }
+    }
+    let finish = match answer.stop {
+        Some(Stop::MaxTokens) => "MAX_TOKENS",
+        Some(Stop::Refusal) => "SAFETY",
+        None => "STOP",
+    };
+    let mut last = json!({"text": ""});
+    if let Some(signature) = signature {
+        last["thoughtSignature"] = json!(signature);
+    }
+    let last = gemini_chunk(answer.model, answer.number, json!([last]), json!(finish), Some(answer.counts));
+    events.push(last);
     events
 }

@@ -163,7 +163,7 @@ impl Reply {
         self
     }
 
-    /// Sets the header `retry-after` of a failure.
+    /// Sets how long a failure asks to wait: the header `retry-after`, or what the wire has in its place.
     #[must_use]
     pub fn retry_after(mut self, text: impl Into<String>) -> Self {
         if let Kind::Failure { retry_after, .. } = &mut self.kind {

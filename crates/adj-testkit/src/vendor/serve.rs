@@ -37,6 +37,8 @@ pub struct Asked {
     pub wire: Wire,
     /// Counts from 0.
     pub number: usize,
+    /// With its query.
+    pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Value,
@@ -50,7 +52,8 @@ impl Asked {
     }
 
     pub fn model(&self) -> &str {
-        self.body["model"].as_str().unwrap_or_default()
+        let path = self.path.split('?').next().unwrap_or_default();
+        super::model_in(path).or_else(|| self.body["model"].as_str()).unwrap_or_default()
     }
 
     /// The last entry of the conversation (a message or an item), as JSON.
@@ -58,6 +61,7 @@ impl Asked {
         let list = match self.wire {
             Wire::Responses => &self.body["input"],
             Wire::Messages | Wire::Chat => &self.body["messages"],
+            Wire::Gemini => &self.body["contents"],
         };
         list.as_array().and_then(|list| list.last()).unwrap_or(&Value::Null)
     }
@@ -125,7 +129,7 @@ impl FakeVendor {
         Self { address, shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// The address without a path, which is what `ANTHROPIC_BASE_URL` wants.
+    /// The address without a path, which is what `ANTHROPIC_BASE_URL` and `GEMINI_BASE_URL` want.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -142,6 +146,8 @@ impl FakeVendor {
             ("OPENAI_BASE_URL", self.v1_url()),
             ("ANTHROPIC_API_KEY", "sk-fake-anthropic".to_owned()),
             ("ANTHROPIC_BASE_URL", self.url()),
+            ("GEMINI_API_KEY", "fake-gemini-key".to_owned()),
+            ("GEMINI_BASE_URL", self.url()),
             ("OPENAI_COMPATIBLE_API_KEY", "sk-fake-compatible".to_owned()),
             ("OPENAI_COMPATIBLE_BASE_URL", self.v1_url()),
             ("OPENAI_COMPATIBLE_MODEL", "fake-model".to_owned()),
@@ -236,9 +242,11 @@ async fn answer(request: Request<Incoming>, shared: &Mutex<Shared>) -> Response<
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     let (asked, problems, reply) = {
         let mut shared = lock(shared);
-        let asked = Asked { wire, number: shared.asked.len(), headers: headers.collect(), body, bytes: bytes.to_vec() };
+        let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+        let number = shared.asked.len();
+        let asked = Asked { wire, number, path, headers: headers.collect(), body, bytes: bytes.to_vec() };
         let mut problems = check_head(&asked, head.method.as_str());
-        problems.extend(check::violations(wire, &asked.body));
+        problems.extend(check::violations(wire, asked.model(), &asked.body));
         let broken_cache = prefix::remember(&mut shared.memory, wire, &asked.body);
         let reply = (shared.script)(&asked);
         if reply.is_none() {
@@ -253,7 +261,7 @@ async fn answer(request: Request<Incoming>, shared: &Mutex<Shared>) -> Response<
     match reply {
         Some(reply) if problems.is_empty() => send(&asked, reply).await,
         _ => {
-            let body = render::failure(wire, "invalid_request_error", &problems.join("; "));
+            let body = render::failure(wire, 400, "invalid_request_error", &problems.join("; "), None);
             plain(StatusCode::BAD_REQUEST, "application/json", body.to_string())
         }
     }
@@ -271,11 +279,16 @@ fn check_head(asked: &Asked, method: &str) -> Vec<String> {
     let bearer = asked.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let key = match asked.wire {
         Wire::Messages => asked.header("x-api-key").or(bearer),
+        Wire::Gemini => asked.header("x-goog-api-key"),
         Wire::Responses | Wire::Chat => bearer,
     };
     unless(key.is_some_and(|key| !key.is_empty()), "there is no key");
     if asked.wire == Wire::Messages {
         unless(asked.header("anthropic-version") == Some("2023-06-01"), "anthropic-version is missing");
+    }
+    if asked.wire == Wire::Gemini {
+        let query = asked.path.split_once('?').map_or("", |(_, query)| query);
+        unless(query.split('&').any(|part| part == "alt=sse"), "events are not asked for (alt=sse)");
     }
     problems
 }
@@ -290,10 +303,11 @@ async fn send(asked: &Asked, reply: Reply) -> Response<Body> {
         }
         Kind::FailedStream { code, message } => render::failed_stream(asked.wire, asked.model(), &code, &message),
         Kind::Failure { status, code, message, retry_after } => {
-            let body = render::failure(asked.wire, &code, &message).to_string();
+            let body = render::failure(asked.wire, status, &code, &message, retry_after.as_deref()).to_string();
             let status = StatusCode::from_u16(status).expect("a reply's status is one of HTTP");
             let mut response = plain(status, "application/json", body);
-            if let Some(wait) = retry_after {
+            // Gemini says it in the body.
+            if let Some(wait) = retry_after.filter(|_| asked.wire != Wire::Gemini) {
                 let wait = wait.parse().expect("a reply's retry-after fits into a header");
                 response.headers_mut().insert("retry-after", wait);
             }

@@ -24,8 +24,12 @@ fn post(vendor: &FakeVendor, path: &str, headers: &[(&str, &str)], body: &str) -
     (status, answer)
 }
 
-const HEADERS: [(&str, &str); 3] =
-    [("content-type", "application/json"), ("authorization", "Bearer k"), ("anthropic-version", "2023-06-01")];
+const HEADERS: [(&str, &str); 4] = [
+    ("content-type", "application/json"),
+    ("authorization", "Bearer k"),
+    ("anthropic-version", "2023-06-01"),
+    ("x-goog-api-key", "k"),
+];
 
 fn messages(messages: Value) -> (&'static str, Value) {
     let system = json!([{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]);
@@ -39,6 +43,11 @@ fn responses(input: Value) -> (&'static str, Value) {
 fn chat(messages: Value) -> (&'static str, Value) {
     let options = json!({"include_usage": true});
     ("/v1/chat/completions", json!({"model": "m", "stream": true, "stream_options": options, "messages": messages}))
+}
+
+fn gemini(contents: Value) -> (&'static str, Value) {
+    let path = "/v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse";
+    (path, json!({"generationConfig": {"maxOutputTokens": 9}, "contents": contents}))
 }
 
 #[test]
@@ -57,6 +66,12 @@ fn what_a_vendor_refuses_is_refused_with_the_reason() {
     };
     let tool = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "r"});
     let hello = json!({"role": "user", "content": "x"});
+    let says = |role: &str, parts: Value| json!({"role": role, "parts": parts});
+    let asks = says("user", json!([{"text": "x"}]));
+    let asked = |id: &str| json!({"functionCall": {"id": id, "name": "t", "args": {}}});
+    let signed =
+        |id: &str| json!({"functionCall": {"id": id, "name": "t", "args": {}}, "thoughtSignature": "signed:x"});
+    let answered = |id: &str| json!({"functionResponse": {"id": id, "name": "t", "response": {"output": "r"}}});
     let cases = [
         (messages(json!([user])), ""),
         (
@@ -133,6 +148,46 @@ fn what_a_vendor_refuses_is_refused_with_the_reason() {
         (chat(json!([hello, calls(&["a"]), tool("a"), tool("a")])), "no open call"),
         (chat(json!([hello, {"role": "system", "content": "x"}])), "not the first"),
         (chat(json!([hello, calls(&["a"])])), "a call is not answered"),
+        (gemini(json!([asks])), ""),
+        (
+            gemini(json!([
+                asks,
+                says("model", json!([{"text": "I"}, signed("a"), asked("b")])),
+                says("user", json!([answered("b"), answered("a"), {"text": "y"}]))
+            ])),
+            "",
+        ),
+        (
+            gemini(json!([
+                asks,
+                says("model", json!([{"text": "", "thoughtSignature": "skip_thought_signature_validator"}])),
+                asks
+            ])),
+            "",
+        ),
+        (gemini(json!([])), "the first content is not a user's"),
+        (gemini(json!([asks, asks])), "roles do not alternate"),
+        (gemini(json!([asks, says("model", json!([signed("a")])), asks])), "number of function response parts"),
+        (
+            gemini(json!([asks, says("model", json!([asked("a")])), says("user", json!([answered("a")]))])),
+            "missing a thought_signature",
+        ),
+        (
+            gemini(json!([asks, says("model", json!([{"text": "x", "thoughtSignature": "c3R1ZmY="}])), asks])),
+            "corrupted thought signature",
+        ),
+        (gemini(json!([asks, says("model", json!([{"text": " "}])), asks])), "a text part is blank"),
+        (gemini(json!([says("user", json!([answered("a")]))])), "no open call"),
+        (
+            gemini(json!([
+                asks,
+                says("model", json!([signed("a")])),
+                says("user", json!([{"functionResponse": {"id": "a", "name": "u", "response": {}}}]))
+            ])),
+            "does not name the function that was called",
+        ),
+        (gemini(json!([says("user", json!([{"functionCall": {}}]))])), "has a part"),
+        (gemini(json!([says("assistant", json!([{"text": "x"}]))])), "neither user nor model"),
     ];
     for ((path, body), words) in cases {
         let vendor = FakeVendor::answering([Reply::text("Fine.")]);
@@ -176,11 +231,89 @@ fn heads_and_tools_are_checked_too() {
     }
     let vendor = FakeVendor::answering([]);
     assert_eq!(post(&vendor, "/v2/nothing", &HEADERS, "{}").0, 404);
+    assert_eq!(post(&vendor, "/v1beta/models/m:generateContent", &HEADERS, "{}").0, 404);
     assert_eq!(post(&vendor, "/v1/responses", &HEADERS, "not JSON").0, 400);
     let (path, body) = chat(user);
     assert_eq!(post(&vendor, path, &HEADERS, &body.to_string()).0, 400);
     let violations = vendor.take_violations();
     assert!(violations.last().is_some_and(|last| last.contains("more requests than replies")), "{violations:?}");
+}
+
+#[test]
+fn geminis_heads_and_settings_are_checked_too() {
+    let with = |key: &str, value: Value| {
+        let (path, mut body) = gemini(json!([{"role": "user", "parts": [{"text": "x"}]}]));
+        body[key] = value;
+        (path, body)
+    };
+    let config = |key: &str, value: Value| {
+        let (path, mut body) = with("x", Value::Null);
+        body.as_object_mut().expect("a body is an object").remove("x");
+        body["generationConfig"][key] = value;
+        (path, body)
+    };
+    let old = |(_, body): (&'static str, Value)| ("/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", body);
+    let tools = |parameters: &str| json!([{"functionDeclarations": [{"name": "t", parameters: {"type": "object"}}]}]);
+    let structured = || {
+        let (path, mut body) = config("responseJsonSchema", json!({"type": "object"}));
+        body["generationConfig"]["responseMimeType"] = json!("application/json");
+        body["tools"] = tools("parametersJsonSchema");
+        (path, body)
+    };
+    let cases = [
+        (structured(), &HEADERS[..], ""),
+        (old(structured()), &HEADERS, "function calling with a response mime type: 'application/json' is unsupported"),
+        (with("tools", tools("parameters")), &HEADERS, "in the part of JSON Schema that is known"),
+        (with("model", json!("m")), &HEADERS, "unknown name \"model\""),
+        (config("maxOutputTokens", json!(0)), &HEADERS, "maxOutputTokens is missing"),
+        (config("responseJsonSchema", json!({})), &HEADERS, "for an answer that is text"),
+        (config("thinkingConfig", json!({"thinkingLevel": "LOW"})), &HEADERS, ""),
+        (config("thinkingConfig", json!({"thinkingLevel": "max"})), &HEADERS, "none that the model knows"),
+        (old(config("thinkingConfig", json!({"thinkingLevel": "LOW"}))), &HEADERS, "none that the model knows"),
+        (
+            config("thinkingConfig", json!({"thinkingLevel": "LOW", "thinkingBudget": 9})),
+            &HEADERS,
+            "a thinking level and a thinking budget",
+        ),
+        (config("temperature", json!(1)), &HEADERS[..3], "there is no key"),
+    ];
+    for ((path, body), headers, words) in cases {
+        let vendor = FakeVendor::answering([Reply::text("Fine.")]);
+        let (status, _) = post(&vendor, path, headers, &body.to_string());
+        let violations = vendor.take_violations();
+        assert_eq!(status, if words.is_empty() { 200 } else { 400 }, "{body} {violations:?}");
+        let is_said = words.is_empty() || violations.iter().any(|found| found.contains(words));
+        assert!(is_said, "{violations:?} do not say {words:?}");
+    }
+    let vendor = FakeVendor::answering([Reply::text("Fine.")]);
+    let (path, body) = with("labels", json!({}));
+    assert_eq!(post(&vendor, path.trim_end_matches("?alt=sse"), &HEADERS, &body.to_string()).0, 400);
+    let asked = vendor.requests().remove(0);
+    assert_eq!((asked.model(), asked.last()["role"].as_str()), ("gemini-3.8-flash", Some("user")));
+    let violations = vendor.take_violations();
+    assert!(violations.iter().any(|found| found.contains("alt=sse")), "{violations:?}");
+}
+
+#[test]
+fn geminis_contents_may_grow_and_may_not_change() {
+    let says = |role: &str, texts: &[&str]| json!({"role": role, "parts": texts.iter().map(|text| json!({"text": text})).collect::<Vec<_>>()});
+    let first = json!([says("user", &["one"])]);
+    let second = json!([says("user", &["one"]), says("model", &["two"]), says("user", &["three"])]);
+    let changed = json!([
+        says("user", &["one"]),
+        says("model", &["TWO"]),
+        says("user", &["3"]),
+        says("model", &["4"]),
+        says("user", &["5"])
+    ]);
+    for (last, expected) in [(&second, 0), (&changed, 1)] {
+        let vendor = FakeVendor::with(|_| Reply::text("Fine."));
+        for contents in [&first, &second, last] {
+            let (path, body) = gemini(contents.clone());
+            assert_eq!(post(&vendor, path, &HEADERS, &body.to_string()).0, 200);
+        }
+        assert_eq!(vendor.take_violations().len(), expected, "{last}");
+    }
 }
 
 #[test]
