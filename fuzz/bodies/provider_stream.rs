@@ -1,9 +1,9 @@
 //! Decodes a vendor's stream: whole and cut into pieces it means the same, and a broken one is never an answer.
 //!
-//! The first byte chooses the wire (`a`: Messages, `c`: chat, else Responses), the second the size of the pieces.
+//! The first byte chooses the wire (`a`: Messages, `c`: chat, `g`: Gemini, else Responses), the second the size of the pieces.
 
 use adj_domain::ModelAnswer;
-use adj_providers::{Accumulator, Dialect, ModelEvent, ProviderError, StreamDecoder, anthropic, chat, openai};
+use adj_providers::{Accumulator, Dialect, ModelEvent, ProviderError, StreamDecoder, anthropic, chat, gemini, openai};
 
 pub fn run(data: &[u8]) {
     let [wire, piece, stream @ ..] = data else { return };
@@ -11,6 +11,7 @@ pub fn run(data: &[u8]) {
     match wire {
         b'a' => check::<anthropic::Messages>(stream, piece),
         b'c' => check::<chat::Chat>(stream, piece),
+        b'g' => check::<gemini::GenerateContent>(stream, piece),
         _ => check::<openai::Responses>(stream, piece),
     }
 }
