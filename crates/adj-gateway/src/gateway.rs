@@ -60,7 +60,7 @@ impl Gateway {
             message: format!(
                 "no vendor named \"{}\" is set up for the model {} (set up: {known}); either name a model of a vendor that \
                  is set up, or put the vendor's key or base URL into the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, \
-                 OPENAI_COMPATIBLE_BASE_URL), or use the scripted vendor with a playbook",
+                 GEMINI_API_KEY, OPENAI_COMPATIBLE_BASE_URL), or use the scripted vendor with a playbook",
                 request.model.vendor, request.model
             ),
             status: None,

@@ -213,8 +213,8 @@ pub struct ExecArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The model, as vendor/name: anthropic/…, openai/…, openai-chat/…, scripted/… (default: ADJUTANT_MODEL, then the
-    /// settings file, then the vendor whose key is in the environment)
+    /// The model, as vendor/name: anthropic/…, openai/…, gemini/…, openai-chat/…, scripted/… (default: ADJUTANT_MODEL,
+    /// then the settings file, then the vendor whose key is in the environment)
     // Not read by clap, for which a variable of the environment would contradict --resume.
     #[arg(long, short = 'm', value_name = "VENDOR/NAME")]
     pub model: Option<ModelRef>,

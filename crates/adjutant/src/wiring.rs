@@ -88,7 +88,7 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
             "there are three ways out (`adjutant run --demo` needs none of them):\n  \
              - name one: --model vendor/name, or ADJUTANT_MODEL\n  \
              - put a vendor's key or address into the environment: ANTHROPIC_API_KEY, OPENAI_API_KEY,\n    \
-             OPENAI_COMPATIBLE_BASE_URL, OLLAMA_HOST …\n  \
+             GEMINI_API_KEY, OPENAI_COMPATIBLE_BASE_URL, OLLAMA_HOST …\n  \
              - write model = \"vendor/name\" into {}",
             crate::settings::path().map_or_else(|| "the settings file".to_owned(), |path| path.display().to_string())
         )));
@@ -131,7 +131,7 @@ pub fn catalogue() -> Result<Catalogue> {
 
 fn vendor_hint(vendor: &str) -> String {
     match vendor {
-        "anthropic" | "openai" | "deepseek" | "openrouter" => {
+        "anthropic" | "openai" | "gemini" | "deepseek" | "openrouter" => {
             format!("put the key into {}_API_KEY", vendor.to_uppercase())
         }
         "openai-chat" => "put the server's address into OPENAI_COMPATIBLE_BASE_URL".to_owned(),
