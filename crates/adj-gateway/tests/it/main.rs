@@ -189,7 +189,7 @@ async fn an_unknown_vendor_is_a_failure_that_names_the_ways_out() {
 
 #[tokio::test]
 async fn vendors_out_of_the_environment_are_called_over_http() {
-    let models = ["openai/gpt-5.5", "anthropic/claude-sonnet-4-5", "openai-chat/local"];
+    let models = ["openai/gpt-5.5", "anthropic/claude-sonnet-4-5", "openai-chat/local", "gemini/gemini-3.8-flash"];
     for model in models {
         let vendor = FakeVendor::answering([
             Reply::failure(529, "overloaded_error", "Overloaded").retry_after("0.01"),

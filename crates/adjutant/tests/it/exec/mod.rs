@@ -9,8 +9,9 @@ mod wires;
 use crate::support::World;
 use adj_testkit::FakeVendor;
 
-/// The three wires, each by a model that is asked over it.
-pub const MODELS: [&str; 3] = ["openai/gpt-test", "anthropic/claude-test", "openai-chat/fake-model"];
+/// The four wires, each by a model that is asked over it.
+pub const MODELS: [&str; 4] =
+    ["openai/gpt-test", "anthropic/claude-test", "openai-chat/fake-model", "gemini/gemini-test"];
 
 /// A world whose environment leads every vendor's variables to the fake one.
 pub fn world_of(vendor: &FakeVendor) -> World {

@@ -33,7 +33,7 @@ fn assert_clean(folder: &Path) {
 
 fn with_key(vendor: &FakeVendor) -> World {
     let mut world = world_of(vendor);
-    for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_COMPATIBLE_API_KEY"] {
+    for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_COMPATIBLE_API_KEY"] {
         world.set(name, CANARY);
     }
     world

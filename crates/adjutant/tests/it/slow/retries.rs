@@ -30,3 +30,8 @@ fn anthropic_is_given_up_with_its_words() {
 fn a_chat_vendor_is_given_up_with_its_words() {
     fails_after_all_attempts(MODELS[2]);
 }
+
+#[test]
+fn gemini_is_given_up_with_its_words() {
+    fails_after_all_attempts(MODELS[3]);
+}
