@@ -49,7 +49,9 @@ fn recorder() -> (OnDelta, Arc<Mutex<Vec<Delta>>>) {
 fn text_of(answer: &ModelAnswer) -> String {
     let texts = answer.blocks.iter().map(|block| match block {
         AnswerBlock::Text { text } => text.as_str(),
-        AnswerBlock::Reasoning { .. } | AnswerBlock::ToolCall { .. } => "?",
+        // One vendor signs its texts.
+        AnswerBlock::Reasoning { .. } => "",
+        AnswerBlock::ToolCall { .. } => "?",
     });
     texts.collect()
 }
