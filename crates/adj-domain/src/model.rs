@@ -1,6 +1,10 @@
 //! Models: how they are named, what they are asked, what they answer, what it used.
 
-use crate::{content::Item, id::SessionId, money::Cost};
+use crate::{
+    content::Item,
+    id::{RunId, SessionId},
+    money::Cost,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, str::FromStr};
@@ -148,6 +152,9 @@ pub enum Purpose {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     pub session: SessionId,
+    /// The run that the session works for, if any: what a limit leaves is shared out between runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     pub agent: String,
     pub role: String,
     pub turn: u32,
@@ -239,6 +246,9 @@ pub struct ModelAnswer {
     pub attempts: u32,
     pub first_token_ms: Option<u64>,
     pub latency_ms: u64,
+    /// How much of the latency was spent in the gateway's queue, because of some limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued_ms: u64,
 }
 
 /// What kind of failure a model call ended with, after all retries.
@@ -273,4 +283,11 @@ pub struct ModelFailure {
     pub retry_after_ms: Option<u64>,
     pub attempts: u32,
     pub latency_ms: u64,
+    /// How much of the latency was spent in the gateway's queue, because of some limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued_ms: u64,
+}
+
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -6,7 +6,7 @@ use crate::{
     approval::{ApprovalResult, ApprovalSubject},
     content::Content,
     id::{BlobHash, EventId},
-    model::{FailureKind, ModelRef, Purpose, StopReason, Usage},
+    model::{FailureKind, ModelRef, Purpose, StopReason, Usage, is_zero},
     money::Cost,
     network::Destination,
     permission::Ruling,
@@ -180,6 +180,9 @@ pub enum RequestResult {
         latency_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_token_ms: Option<u64>,
+        /// How much of the latency was spent in the gateway's queue.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        queued_ms: u64,
     },
     Failed {
         kind: FailureKind,
@@ -188,6 +191,8 @@ pub enum RequestResult {
         http_status: Option<u16>,
         attempts: u32,
         latency_ms: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        queued_ms: u64,
     },
     /// The process died or was told to stop before the answer was whole; nothing of it was used.
     Abandoned,

@@ -67,6 +67,7 @@ impl Gateway {
             retry_after_ms: None,
             attempts: 0,
             latency_ms: 0,
+            queued_ms: 0,
         }
     }
 
@@ -171,6 +172,7 @@ impl ModelCaller for Gateway {
                 retry_after_ms: error.retry_after.map(milliseconds),
                 attempts,
                 latency_ms,
+                queued_ms: 0,
             }),
         }
     }

@@ -390,10 +390,17 @@ impl Draft<'_> {
         let Some(open) = self.session.request.clone().filter(|open| open.id == request) else {
             return;
         };
-        let ModelFailure { kind, message, status, attempts, latency_ms, .. } = failure;
+        let ModelFailure { kind, message, status, attempts, latency_ms, queued_ms, .. } = failure;
         self.end_request(
             request,
-            RequestResult::Failed { kind, message: message.clone(), http_status: status, attempts, latency_ms },
+            RequestResult::Failed {
+                kind,
+                message: message.clone(),
+                http_status: status,
+                attempts,
+                latency_ms,
+                queued_ms,
+            },
         );
         match kind {
             FailureKind::Cancelled => self.finish(IdleReason::Interrupted),
@@ -473,5 +480,6 @@ fn answered_result(answer: ModelAnswer) -> RequestResult {
         attempts: answer.attempts,
         latency_ms: answer.latency_ms,
         first_token_ms: answer.first_token_ms,
+        queued_ms: answer.queued_ms,
     }
 }

@@ -18,6 +18,7 @@ pub fn build_request(session: &Session, purpose: Purpose) -> ModelRequest {
         purpose,
         caller: Caller {
             session: session.id.clone(),
+            run: session.spec.run.as_ref().map(|(run, _)| run.clone()),
             agent: agent.name.clone(),
             role: agent.role.clone(),
             turn: session.turn,

@@ -59,6 +59,7 @@ impl Accumulator {
             attempts: 1,
             first_token_ms: None,
             latency_ms: 0,
+            queued_ms: 0,
         })
     }
 }

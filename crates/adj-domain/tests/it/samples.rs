@@ -114,6 +114,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             attempts: 1,
             latency_ms: 7,
             first_token_ms,
+            queued_ms: 0,
         })
     };
     let priced = ended(RequestResult::Answered {
@@ -163,6 +164,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             http_status: Some(429),
             attempts: 5,
             latency_ms: 9,
+            queued_ms: 0,
         }),
         ended(RequestResult::Abandoned),
         AgentMessage { content: text() },

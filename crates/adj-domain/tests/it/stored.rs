@@ -1,7 +1,7 @@
 //! Events as they are stored: a name or a field never changes by accident, and readers of all ages get along.
 
 use crate::samples::{run_events, session_events, step};
-use adj_domain::{EventBody, RunEvent, SessionEvent, StepKind, event::Input};
+use adj_domain::{EventBody, RequestResult, RunEvent, SessionEvent, StepKind, event::Input};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt::Debug};
@@ -158,4 +158,19 @@ fn derived_ids_stay_what_they_are() {
         adj_domain::RunId::from_random([7; 20]),
     );
     insta::assert_snapshot!(ids);
+}
+
+#[test]
+fn time_in_the_queue_is_stored_where_there_was_any() {
+    let of = |queued: &str| {
+        let json =
+            format!(r#"{{"status":"failed","kind":"rate_limit","message":"m","attempts":1,"latency_ms":9{queued}}}"#);
+        let result: RequestResult = serde_json::from_str(&json).unwrap();
+        assert_eq!(serde_json::to_string(&result).unwrap(), json);
+        match result {
+            RequestResult::Failed { queued_ms, .. } => queued_ms,
+            RequestResult::Answered { .. } | RequestResult::Abandoned => unreachable!("the status says failed"),
+        }
+    };
+    assert_eq!((of(""), of(r#","queued_ms":5"#)), (0, 5));
 }

@@ -18,6 +18,7 @@ fn request(model: &str) -> ModelRequest {
         purpose: Purpose::Step,
         caller: Caller {
             session: SessionId::derive(&["test"]),
+            run: None,
             agent: "builder".to_owned(),
             role: "builder".to_owned(),
             turn: 1,

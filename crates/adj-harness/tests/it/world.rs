@@ -120,6 +120,7 @@ impl World {
             attempts: 1,
             first_token_ms: None,
             latency_ms: 1,
+            queued_ms: 0,
         };
         self.give(Input::Answered { request: id, answer });
     }
@@ -137,6 +138,7 @@ impl World {
             retry_after_ms: None,
             attempts: 5,
             latency_ms: 1,
+            queued_ms: 0,
         };
         self.give(Input::Failed { request, failure });
     }

@@ -29,6 +29,7 @@ pub fn request(model: &str, items: Vec<Item>) -> ModelRequest {
         purpose: Purpose::Step,
         caller: Caller {
             session: SessionId::derive(&["test"]),
+            run: None,
             agent: "builder".to_owned(),
             role: "specialist".to_owned(),
             turn: 1,
