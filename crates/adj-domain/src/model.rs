@@ -287,7 +287,3 @@ pub struct ModelFailure {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued_ms: u64,
 }
-
-pub(crate) fn is_zero(number: &u64) -> bool {
-    *number == 0
-}

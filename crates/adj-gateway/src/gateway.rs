@@ -118,7 +118,11 @@ async fn attempt(
             ModelEvent::ToolCallDelta { index, name, arguments } => {
                 on_delta(Delta::ToolCall { index: *index, name: name.clone(), arguments: arguments.clone() })
             }
-            ModelEvent::Started { .. } | ModelEvent::Block(_) | ModelEvent::Usage(_) | ModelEvent::Finished { .. } => {}
+            ModelEvent::Limits(_)
+            | ModelEvent::Started { .. }
+            | ModelEvent::Block(_)
+            | ModelEvent::Usage(_)
+            | ModelEvent::Finished { .. } => {}
         }
         accumulator.push(event)?;
     }
@@ -133,7 +137,7 @@ fn is_content(event: &ModelEvent) -> bool {
         | ModelEvent::ReasoningDelta { .. }
         | ModelEvent::ToolCallDelta { .. }
         | ModelEvent::Block(_) => true,
-        ModelEvent::Started { .. } | ModelEvent::Usage(_) | ModelEvent::Finished { .. } => false,
+        ModelEvent::Limits(_) | ModelEvent::Started { .. } | ModelEvent::Usage(_) | ModelEvent::Finished { .. } => false,
     }
 }
 

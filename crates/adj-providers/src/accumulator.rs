@@ -40,7 +40,10 @@ impl Accumulator {
             }
             ModelEvent::Usage(usage) => self.usage = usage,
             ModelEvent::Finished { stop } => self.stop = Some(stop),
-            ModelEvent::TextDelta { .. } | ModelEvent::ReasoningDelta { .. } | ModelEvent::ToolCallDelta { .. } => {}
+            ModelEvent::Limits(_)
+            | ModelEvent::TextDelta { .. }
+            | ModelEvent::ReasoningDelta { .. }
+            | ModelEvent::ToolCallDelta { .. } => {}
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with one attempt, in the vendor's own words where there are any.
 
+use crate::headers::{Reading, Scope};
 use adj_domain::FailureKind;
 use std::{fmt::Write, time::Duration};
 
@@ -15,11 +16,25 @@ pub struct ProviderError {
     pub status: Option<u16>,
     /// How long the vendor asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whom a limit concerns.
+    pub scope: Scope,
+    /// What the refusal said of the limits themselves.
+    pub readings: Vec<Reading>,
+    /// There was no connection, so nothing was sent.
+    pub is_unsent: bool,
 }
 
 impl ProviderError {
     pub fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
-        Self { kind, message: printable(message.as_ref()), status: None, retry_after: None }
+        Self {
+            kind,
+            message: printable(message.as_ref()),
+            status: None,
+            retry_after: None,
+            scope: Scope::default(),
+            readings: Vec::new(),
+            is_unsent: false,
+        }
     }
 
     /// The vendor's bytes are not what its protocol says, or they were cut.

@@ -1,6 +1,6 @@
 //! The neutral stream: what every vendor's answer becomes while it arrives.
 
-use crate::ProviderError;
+use crate::{ProviderError, headers::Reading};
 use adj_domain::{AnswerBlock, ModelRequest, StopReason, Usage};
 use futures_util::stream::BoxStream;
 use std::fmt;
@@ -8,6 +8,8 @@ use std::fmt;
 /// One step of an answer that is arriving. Deltas are for eyes only; what counts are the whole blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelEvent {
+    /// What the head of the answer says of the vendor's limits; vendors that say nothing send none.
+    Limits(Vec<Reading>),
     Started {
         model: String,
     },

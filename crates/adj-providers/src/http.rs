@@ -3,6 +3,7 @@
 use crate::{
     Dialect, EventStream, ModelEvent, Provider, ProviderError, Secret, StreamDecoder, WireKind,
     error::excerpt,
+    headers::{self, Pause},
     wire::{Encoded, anthropic, chat, gemini, openai},
 };
 use adj_domain::{FailureKind, ModelRequest, Timestamp};
@@ -25,6 +26,10 @@ pub struct Timeouts {
     /// From sending the request to the first byte of the answer.
     pub first_byte: Duration,
     pub between_chunks: Duration,
+    /// Between events that say something; pings and comments do not.
+    pub progress: Duration,
+    /// From sending the request to the answer's end.
+    pub whole: Duration,
 }
 
 impl Default for Timeouts {
@@ -33,6 +38,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(120),
             between_chunks: Duration::from_secs(120),
+            progress: Duration::from_secs(600),
+            whole: Duration::from_secs(3600),
         }
     }
 }
@@ -48,6 +55,7 @@ pub enum Credentials {
 }
 
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+const MAX_LIMIT_HEADERS: usize = 64;
 /// Servers at home take any word for a key; such a word is no secret, and may stand in any sentence.
 const SHORTEST_KEY: usize = 8;
 /// After the answer's end, how long to wait for the connection's end, so that the connection can be used again.
@@ -124,7 +132,7 @@ impl HttpProvider {
         if status.is_success() && (media_type.is_empty() || media_type.starts_with("text/event-stream")) {
             return Ok(response);
         }
-        let retry_after = retry_after(response.headers());
+        let head = response.headers().clone();
         let body = read_bounded(response, deadline).await;
         if status.is_success() {
             return Err(ProviderError::in_document(&body).unwrap_or_else(|| {
@@ -135,7 +143,11 @@ impl HttpProvider {
                 ))
             }));
         }
-        let mut error = ProviderError::from_status(status.as_u16(), &body, retry_after);
+        let said = of_limits(&head);
+        let Pause { wait, scope } = headers::pause(&said, &body, Timestamp::now());
+        let mut error = ProviderError::from_status(status.as_u16(), &body, wait);
+        error.scope = scope;
+        error.readings = headers::readings(&said, Timestamp::now());
         if status.is_redirection() {
             error.message =
                 format!("{} redirects (HTTP status {}); keys are not sent on", self.base_url, status.as_u16());
@@ -197,7 +209,7 @@ struct Reading<D> {
 
 enum State {
     Unsent(Encoded),
-    Open { response: Response, deadline: Instant },
+    Open { response: Response, deadlines: Deadlines },
     Closed,
 }
 
@@ -210,8 +222,11 @@ impl<D: Dialect> Reading<D> {
             match self.advance().await {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(error) => {
+                Err(mut error) => {
                     self.state = State::Closed;
+                    if error.kind == FailureKind::RateLimit && error.retry_after.is_none() {
+                        error.retry_after = headers::asked_in_words(&error.message);
+                    }
                     return Some(Err(self.provider.without_key(error)));
                 }
             }
@@ -222,20 +237,24 @@ impl<D: Dialect> Reading<D> {
     async fn advance(&mut self) -> Result<bool, ProviderError> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Unsent(encoded) => {
-                let deadline = Instant::now() + self.provider.timeouts.first_byte;
-                let response = self.provider.send(encoded, deadline).await?;
-                self.state = State::Open { response, deadline };
+                let deadlines = Deadlines::from_now(self.provider.timeouts);
+                let response = self.provider.send(encoded, deadlines.next().0).await?;
+                let readings = headers::readings(&of_limits(response.headers()), Timestamp::now());
+                if !readings.is_empty() {
+                    self.ready.push_back(ModelEvent::Limits(readings));
+                }
+                self.state = State::Open { response, deadlines };
                 Ok(true)
             }
             State::Open { mut response, .. } if self.decoder.is_finished() => {
                 drain(&mut response).await;
                 Ok(false)
             }
-            State::Open { mut response, deadline } => match chunk(&mut response, deadline).await? {
+            State::Open { mut response, mut deadlines } => match chunk(&mut response, deadlines).await? {
                 Some(bytes) => {
                     self.ready.extend(self.decoder.push(&bytes)?);
-                    let deadline = Instant::now() + self.provider.timeouts.between_chunks;
-                    self.state = State::Open { response, deadline };
+                    deadlines.came(!self.ready.is_empty(), self.provider.timeouts);
+                    self.state = State::Open { response, deadlines };
                     Ok(true)
                 }
                 None => {
@@ -248,7 +267,42 @@ impl<D: Dialect> Reading<D> {
     }
 }
 
-async fn chunk(response: &mut Response, deadline: Instant) -> Result<Option<Bytes>, ProviderError> {
+/// When to give an attempt up.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    chunk: Instant,
+    progress: Instant,
+    whole: Instant,
+}
+
+impl Deadlines {
+    fn from_now(timeouts: Timeouts) -> Self {
+        let now = Instant::now();
+        Self { chunk: now + timeouts.first_byte, progress: now + timeouts.progress, whole: now + timeouts.whole }
+    }
+
+    /// Something came, and it said something or it did not.
+    fn came(&mut self, is_progress: bool, timeouts: Timeouts) {
+        let now = Instant::now();
+        self.chunk = now + timeouts.between_chunks;
+        if is_progress {
+            self.progress = now + timeouts.progress;
+        }
+    }
+
+    /// Returns the first of them, and what is wrong when it has passed.
+    fn next(self) -> (Instant, &'static str) {
+        let all = [
+            (self.chunk, "stood still for too long"),
+            (self.progress, "said nothing for too long, though it was kept open"),
+            (self.whole, "took too long as a whole"),
+        ];
+        all.into_iter().min_by_key(|(at, _)| *at).expect("there are three")
+    }
+}
+
+async fn chunk(response: &mut Response, deadlines: Deadlines) -> Result<Option<Bytes>, ProviderError> {
+    let (deadline, problem) = deadlines.next();
     match timeout_at(deadline, response.chunk()).await {
         Ok(chunk) => chunk.map_err(|error| {
             let cause = with_causes(&error);
@@ -256,7 +310,7 @@ async fn chunk(response: &mut Response, deadline: Instant) -> Result<Option<Byte
         }),
         Err(_) => {
             let host = response.url().host_str().unwrap_or_default();
-            Err(ProviderError::new(FailureKind::Timeout, format!("the stream of {host} stood still for too long")))
+            Err(ProviderError::new(FailureKind::Timeout, format!("the stream of {host} {problem}")))
         }
     }
 }
@@ -349,7 +403,8 @@ fn connection_error(error: &reqwest::Error) -> ProviderError {
         error if error.is_builder() => FailureKind::InvalidRequest,
         _ => FailureKind::Connection,
     };
-    ProviderError::new(kind, with_causes(error))
+    let is_unsent = error.is_connect();
+    ProviderError { is_unsent, ..ProviderError::new(kind, with_causes(error)) }
 }
 
 /// The HTTP client's own sentence says only that sending failed; why is in its sources.
@@ -367,20 +422,10 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// Reads `retry-after-ms`, and `retry-after` in seconds or as a date.
-fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let seconds = |number: f64| Duration::try_from_secs_f64(number).ok();
-    if let Some(wait) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
-        return seconds(wait / 1000.0);
-    }
-    let text = text("retry-after")?;
-    if let Ok(wait) = text.parse::<f64>() {
-        return seconds(wait);
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let left = date.duration_since(Timestamp::now());
-    Some(Duration::try_from(left).unwrap_or_default())
+/// Picks out the headers that speak of limits; as many as any vendor sends.
+fn of_limits(headers: &header::HeaderMap) -> Vec<(&str, &str)> {
+    let named = headers.iter().filter(|(name, _)| headers::is_of_interest(name.as_str()));
+    named.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).take(MAX_LIMIT_HEADERS).collect()
 }
 
 #[cfg(test)]
@@ -413,29 +458,6 @@ mod tests {
         for (wire, base, path, expected) in cases {
             let base_url: Url = base.parse().unwrap();
             assert_eq!(join(wire, &base_url, path).as_str(), expected, "{base}");
-        }
-    }
-
-    #[test]
-    fn a_wait_is_asked_for_in_several_ways() {
-        let ms = Duration::from_millis;
-        type Case<'a> = (&'a [(&'a str, &'a str)], Option<Duration>);
-        let cases: [Case<'_>; 8] = [
-            (&[], None),
-            (&[("retry-after", "7")], Some(ms(7000))),
-            (&[("retry-after", " 0.5 ")], Some(ms(500))),
-            (&[("retry-after-ms", "120"), ("retry-after", "9")], Some(ms(120))),
-            (&[("retry-after", "-1")], None),
-            (&[("retry-after", "NaN")], None),
-            (&[("retry-after", "soon")], None),
-            (&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], Some(ms(0))),
-        ];
-        for (fields, expected) in cases {
-            let mut headers = header::HeaderMap::new();
-            for (name, value) in fields {
-                headers.insert(*name, value.parse().unwrap());
-            }
-            assert_eq!(retry_after(&headers), expected, "{fields:?}");
         }
     }
 }

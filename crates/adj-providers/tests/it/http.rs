@@ -3,12 +3,17 @@
 use crate::fixtures::{assistant, call, conversation, request, result, user};
 use adj_domain::{AnswerBlock, FailureKind, Item, ModelAnswer, ModelRequest, StopReason, Usage};
 use adj_providers::{
-    Accumulator, HttpProvider, Provider, ProviderError, Secret, Timeouts, WireKind, http::Credentials,
+    Accumulator, HttpProvider, ModelEvent, Provider, ProviderError, Reading, Resource, Scope, Secret, Timeouts,
+    WireKind, http::Credentials,
 };
 use adj_testkit::{FakeVendor, Reply, TokenCounts};
 use futures_util::StreamExt;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 const MODELS: [(&str, WireKind); 4] = [
     ("openai/gpt-5.5", WireKind::OpenAi),
@@ -22,6 +27,7 @@ fn provider(vendor: &FakeVendor, wire: WireKind) -> HttpProvider {
         connect: Duration::from_secs(5),
         first_byte: Duration::from_secs(20),
         between_chunks: Duration::from_secs(20),
+        ..Timeouts::default()
     };
     with_timeouts(vendor, wire, timeouts)
 }
@@ -216,17 +222,16 @@ async fn each_key_goes_into_its_own_header_and_no_other_place() {
 async fn every_wait_has_an_end() {
     let short = Duration::from_millis(150);
     let long = Duration::from_secs(20);
+    let long_waits = Timeouts { connect: long, first_byte: long, between_chunks: long, progress: long, whole: long };
+    let trickle = Reply::text("A long answer.".repeat(100)).in_chunks_of(5).with_pauses(Duration::from_millis(10));
     let cases = [
+        (Timeouts { first_byte: short, ..long_waits }, Reply::text("x").after(long), "sent nothing for 0.15 s"),
         (
-            Timeouts { connect: long, first_byte: short, between_chunks: long },
-            Reply::text("x").after(long),
-            "sent nothing for 0.15 s",
-        ),
-        (
-            Timeouts { connect: long, first_byte: long, between_chunks: short },
+            Timeouts { between_chunks: short, ..long_waits },
             Reply::text("x").in_chunks_of(100).with_pauses(long),
             "stood still",
         ),
+        (Timeouts { whole: short, ..long_waits }, trickle, "took too long as a whole"),
     ];
     for (timeouts, reply, words) in cases {
         let vendor = FakeVendor::answering([reply]);
@@ -241,13 +246,46 @@ async fn every_wait_has_an_end() {
     }
 }
 
+/// A vendor that keeps its stream open with pings, and says nothing.
+async fn pinging() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("the listener has an address");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await?;
+        connection.read_buf(&mut Vec::with_capacity(65_536)).await?;
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await?;
+        for ping in ["event: ping\ndata: {\"type\":\"ping\"}\n\n", ": still here\n\n"].iter().cycle() {
+            connection.write_all(ping.as_bytes()).await?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::io::Result::Ok(())
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn pings_keep_a_stream_open_but_are_no_progress() {
+    let timeouts = Timeouts {
+        between_chunks: Duration::from_secs(20),
+        progress: Duration::from_millis(200),
+        ..Timeouts::default()
+    };
+    let url = pinging().await.parse().expect("the address is a URL");
+    let provider = HttpProvider::new(WireKind::Anthropic, url, Credentials::None, timeouts);
+    let started = Instant::now();
+    let error = ask(&provider, &request("anthropic/m", vec![user("Hello.")])).await.expect_err("nothing is said");
+    assert_eq!(error.kind, FailureKind::Timeout, "{error}");
+    assert!(error.message.contains("said nothing for too long"), "{error}");
+    assert!((200..10_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+}
+
 #[tokio::test]
 async fn nobody_at_home_is_a_connection_failure() {
     let vendor = FakeVendor::answering([]);
     let provider = provider(&vendor, WireKind::OpenAi);
     drop(vendor);
     let error = ask(&provider, &request("openai/m", vec![user("Hello.")])).await.expect_err("nobody listens");
-    assert_eq!(error.kind, FailureKind::Connection, "{error}");
+    assert_eq!((error.kind, error.is_unsent), (FailureKind::Connection, true), "{error}");
     assert!(error.message.to_lowercase().contains("connection refused"), "{error}");
 }
 
@@ -260,4 +298,39 @@ async fn an_https_address_gets_a_client_with_roots() {
     let error = ask(&provider, &request("openai/m", vec![user("Hello.")])).await.expect_err("that is no TLS");
     assert_eq!(error.kind, FailureKind::Connection, "{error}");
     assert!(!error.message.contains("cannot set up"), "{error}");
+}
+
+#[tokio::test]
+async fn the_limits_in_the_head_of_any_answer_are_handed_up() {
+    let limited = |reply: Reply| {
+        reply
+            .header("x-ratelimit-limit-requests", "50")
+            .header("x-ratelimit-remaining-requests", "7")
+            .header("x-ratelimit-reset-requests", "1m30s")
+    };
+    let expected = Reading {
+        resource: Resource::Requests,
+        limit: Some(50),
+        remaining: Some(7),
+        reset: Some(Duration::from_secs(90)),
+    };
+    let refusal = Reply::failure(429, "insufficient_quota", "Try again in 3s.");
+    let vendor = FakeVendor::answering([limited(Reply::text("Done.")), limited(refusal), Reply::text("Done.")]);
+    let provider = provider(&vendor, WireKind::OpenAi);
+    let asked = request("openai/m", vec![user("Hello.")]);
+    let first = provider.stream(&asked, 1).next().await.expect("something comes").expect("the answer is good");
+    assert_eq!(first, ModelEvent::Limits(vec![expected]));
+    let error = provider.stream(&asked, 1).next().await.expect("something comes").expect_err("a refusal");
+    assert_eq!((error.readings, error.scope), (vec![expected], Scope::Account));
+    assert_eq!((error.retry_after, error.is_unsent), (Some(Duration::from_secs(3)), false));
+    let first = provider.stream(&asked, 1).next().await.expect("something comes").expect("the answer is good");
+    assert!(matches!(first, ModelEvent::Started { .. }), "a vendor that says nothing: {first:?}");
+}
+
+#[tokio::test]
+async fn a_limit_in_the_middle_of_a_stream_keeps_its_wait() {
+    let vendor = FakeVendor::answering([Reply::failed_stream("rate_limit_exceeded", "Please try again in 11.5s.")]);
+    let error = ask(&provider(&vendor, WireKind::OpenAi), &request("openai/m", vec![user("Hello.")])).await;
+    let error = error.expect_err("the stream ends with an error");
+    assert_eq!((error.kind, error.retry_after), (FailureKind::RateLimit, Some(Duration::from_millis(11_500))));
 }

@@ -179,7 +179,7 @@ rules:
         let error = ask(&provider, &request, attempt).await.expect_err(message);
         assert_eq!(
             error,
-            ProviderError { kind, message: message.to_owned(), status, retry_after },
+            ProviderError { status, retry_after, ..ProviderError::new(kind, message) },
             "attempt {attempt}"
         );
     }

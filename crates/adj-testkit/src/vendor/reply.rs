@@ -65,6 +65,7 @@ pub(crate) struct Delivery {
     /// Before the head of the answer.
     pub(crate) delay: Duration,
     pub(crate) cut: Option<Cut>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -169,6 +170,13 @@ impl Reply {
         if let Kind::Failure { retry_after, .. } = &mut self.kind {
             *retry_after = Some(text.into());
         }
+        self
+    }
+
+    /// Adds a header to whatever the answer is.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.delivery.headers.push((name.into(), value.into()));
         self
     }
 

@@ -293,7 +293,17 @@ fn check_head(asked: &Asked, method: &str) -> Vec<String> {
     problems
 }
 
-async fn send(asked: &Asked, reply: Reply) -> Response<Body> {
+async fn send(asked: &Asked, mut reply: Reply) -> Response<Body> {
+    let headers = std::mem::take(&mut reply.delivery.headers);
+    let mut response = play(asked, reply).await;
+    for (name, value) in headers {
+        let name: hyper::header::HeaderName = name.parse().expect("a reply's header has a name");
+        response.headers_mut().insert(name, value.parse().expect("a reply's header has a value"));
+    }
+    response
+}
+
+async fn play(asked: &Asked, reply: Reply) -> Response<Body> {
     let Reply { kind, delivery } = reply;
     tokio::time::sleep(delivery.delay).await;
     let events = match kind {
