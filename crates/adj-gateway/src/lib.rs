@@ -3,8 +3,11 @@
 //! Must not know: sessions, tools, storage.
 //! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one.
 
+pub mod breaker;
+pub mod bucket;
 mod caller;
 mod catalogue;
+pub mod fair;
 mod gateway;
 mod retry;
 

@@ -1,5 +1,9 @@
 //! The gateway between its callers and vendors: scripted ones with paused time, and one over HTTP.
 
+mod breaker;
+mod bucket;
+mod fair;
+
 use adj_domain::{
     AnswerBlock, Caller, Content, FailureKind, Item, ModelAnswer, ModelFailure, ModelRequest, Purpose, SessionId,
 };
