@@ -1,5 +1,6 @@
 //! What the rooms above see of a model: one call, one answer.
 
+use crate::WaitsFor;
 use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRequest};
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,12 @@ pub enum Delta {
         index: u32,
         name: Option<String>,
         arguments: String,
+    },
+    /// The request may not be sent yet.
+    Waiting {
+        because: WaitsFor,
+        /// For how long, where that is known.
+        wait: Option<Duration>,
     },
     /// The attempt failed; everything shown of it is void, and the next one starts after `wait`.
     Retrying {

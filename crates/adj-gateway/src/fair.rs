@@ -61,7 +61,13 @@ impl Flow {
 
 impl Fair {
     pub fn new(overdue_after_ms: u64) -> Self {
-        Self { flows: BTreeMap::new(), virtual_time: 0, overdue_after: overdue_after_ms, last_was_overdue: false, heads: 0 }
+        Self {
+            flows: BTreeMap::new(),
+            virtual_time: 0,
+            overdue_after: overdue_after_ms,
+            last_was_overdue: false,
+            heads: 0,
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -1,6 +1,12 @@
 //! Sends each request to its vendor, and repeats what may yet pass.
 
-use crate::{Catalogue, Delta, ModelCaller, OnDelta, RetryPolicy, retry::Jitter};
+use crate::{
+    AccountLimits, Catalogue, Delta, ModelCaller, OnDelta, RetryPolicy,
+    door::{Door, Permit},
+    governor::{Asked, Ended},
+    retry::{ATTEMPTS_TO_CONNECT, Jitter},
+    size,
+};
 use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRequest, Timestamp};
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
@@ -9,17 +15,23 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The vendors by name, and how often each request is tried.
+/// The vendors by name, and how often each request is tried. Each vendor's key is one account, with limits of its own.
 #[derive(Debug, Default)]
 pub struct Gateway {
-    providers: BTreeMap<String, Arc<dyn Provider>>,
+    accounts: BTreeMap<String, Account>,
     retries: RetryPolicy,
     catalogue: Catalogue,
 }
 
+#[derive(Debug)]
+struct Account {
+    provider: Arc<dyn Provider>,
+    door: Door,
+}
+
 impl Gateway {
     pub fn new(retries: RetryPolicy) -> Self {
-        Self { providers: BTreeMap::new(), retries, catalogue: Catalogue::builtin() }
+        Self { accounts: BTreeMap::new(), retries, catalogue: Catalogue::builtin() }
     }
 
     /// Knows of models what this catalogue says.
@@ -35,21 +47,38 @@ impl Gateway {
 
     /// Adds a vendor, or replaces the one of that name.
     #[must_use]
-    pub fn with(mut self, vendor: impl Into<String>, provider: Arc<dyn Provider>) -> Self {
-        self.providers.insert(vendor.into(), provider);
+    pub fn with(self, vendor: impl Into<String>, provider: Arc<dyn Provider>) -> Self {
+        self.with_limits(vendor, provider, AccountLimits::default())
+    }
+
+    /// Adds a vendor that is asked no more than these limits allow, whatever it would bear.
+    #[must_use]
+    pub fn with_limits(
+        mut self,
+        vendor: impl Into<String>,
+        provider: Arc<dyn Provider>,
+        limits: AccountLimits,
+    ) -> Self {
+        let vendor = vendor.into();
+        let door = Door::new(vendor.clone(), limits, self.retries.patience());
+        self.accounts.insert(vendor, Account { provider, door });
         self
     }
 
     /// Adds all of these vendors.
     #[must_use]
-    pub fn with_all(mut self, vendors: impl IntoIterator<Item = (String, Arc<dyn Provider>)>) -> Self {
-        self.providers.extend(vendors);
-        self
+    pub fn with_all(self, vendors: impl IntoIterator<Item = (String, Arc<dyn Provider>)>) -> Self {
+        vendors.into_iter().fold(self, |gateway, (vendor, provider)| gateway.with(vendor, provider))
+    }
+
+    /// Whether no request waits, and none is under way.
+    pub fn is_idle(&self) -> bool {
+        self.accounts.values().all(|account| account.door.is_idle())
     }
 
     /// Returns the names of the vendors that can be called.
     pub fn vendors(&self) -> impl Iterator<Item = &str> {
-        self.providers.keys().map(String::as_str)
+        self.accounts.keys().map(String::as_str)
     }
 
     fn no_such_vendor(&self, request: &ModelRequest) -> ModelFailure {
@@ -73,24 +102,98 @@ impl Gateway {
 
     async fn call_with_retries(
         &self,
-        provider: &dyn Provider,
+        account: &Account,
         request: &ModelRequest,
         on_delta: &OnDelta,
-        attempts: &mut u32,
+        progress: &mut Progress,
     ) -> Result<ModelAnswer, ProviderError> {
         let mut jitter = Jitter::new(self.retries.seed);
+        let started = Instant::now();
+        let mut failures = 0;
         loop {
-            *attempts += 1;
-            let error = match attempt(provider, request, *attempts, on_delta).await {
-                Ok(answer) => return Ok(answer),
+            let permit = self.wait_for_turn(&account.door, request, on_delta, progress).await?;
+            progress.attempts += 1;
+            let outcome = attempt(account.provider.as_ref(), request, progress.attempts, on_delta, &permit).await;
+            let error = match outcome {
+                Ok(answer) => {
+                    permit.ended(Ended::Answered(&answer.usage));
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
-            let wait = self.retries.wait_after(*attempts, error.kind, error.retry_after, &mut jitter);
-            tracing::debug!(model = %request.model, attempt = *attempts, ?wait, kind = ?error.kind, "a model call failed: {error}");
+            permit.ended(Ended::Failed(&error));
+            let is_late = started.elapsed().saturating_sub(progress.queued) >= self.retries.whole;
+            let wait = match error.kind {
+                _ if is_late => None,
+                // The wait for a limit is the queue's business, and no failure of the request.
+                FailureKind::RateLimit => Some(account.door.is_shut_for(&request.model.name)),
+                kind => {
+                    failures += 1;
+                    let is_nobody_at_home = error.is_unsent && failures >= ATTEMPTS_TO_CONNECT;
+                    let wait = self.retries.wait_after(failures, kind, error.retry_after, &mut jitter);
+                    wait.filter(|_| !is_nobody_at_home)
+                }
+            };
+            tracing::debug!(model = %request.model, attempt = progress.attempts, ?wait, kind = ?error.kind, "a model call failed: {error}");
             let Some(wait) = wait else { return Err(error) };
-            on_delta(Delta::Retrying { next_attempt: *attempts + 1, wait, kind: error.kind, message: error.message });
-            tokio::time::sleep(wait).await;
+            let is_limit = error.kind == FailureKind::RateLimit;
+            if is_limit && self.is_not_waited_for(error.retry_after) {
+                return Err(error);
+            }
+            let next_attempt = progress.attempts + 1;
+            on_delta(Delta::Retrying { next_attempt, wait, kind: error.kind, message: error.message });
+            if !is_limit {
+                tokio::time::sleep(wait).await;
+            }
         }
+    }
+
+    fn is_not_waited_for(&self, asked: Option<Duration>) -> bool {
+        asked.is_some_and(|asked| asked > self.retries.longest_retry_after)
+    }
+
+    async fn wait_for_turn<'a>(
+        &self,
+        door: &'a Door,
+        request: &ModelRequest,
+        on_delta: &OnDelta,
+        progress: &mut Progress,
+    ) -> Result<Permit<'a>, ProviderError> {
+        let caller = &request.caller;
+        let asked = Asked {
+            flow: caller.run.as_ref().map_or(caller.session.as_str(), |run| run.as_str()),
+            model: &request.model.name,
+            input_tokens: size::tokens(request),
+            max_output_tokens: u64::from(request.max_output_tokens),
+        };
+        let left = self.retries.longest_queue.saturating_sub(progress.queued);
+        let is_first = progress.attempts == 0;
+        let since = Instant::now();
+        progress.queued_since = Some(since);
+        // Whoever tries again was told already why that takes some time.
+        let on_wait = |because, wait| {
+            if is_first {
+                on_delta(Delta::Waiting { because, wait });
+            }
+        };
+        let entered = door.enter(asked, left, on_wait).await;
+        progress.queued_since = None;
+        progress.queued += since.elapsed();
+        entered
+    }
+}
+
+/// How far a call has come, also when it ends in the middle.
+#[derive(Debug, Default)]
+struct Progress {
+    attempts: u32,
+    queued: Duration,
+    queued_since: Option<Instant>,
+}
+
+impl Progress {
+    fn queued(&self) -> Duration {
+        self.queued + self.queued_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
@@ -100,13 +203,18 @@ async fn attempt(
     request: &ModelRequest,
     number: u32,
     on_delta: &OnDelta,
+    permit: &Permit<'_>,
 ) -> Result<ModelAnswer, ProviderError> {
     let started = Instant::now();
     let mut first_token = None;
+    let mut was_let_in = false;
     let mut accumulator = Accumulator::new();
     let mut events = provider.stream(request, number);
     while let Some(event) = events.next().await {
         let event = event?;
+        if !std::mem::replace(&mut was_let_in, true) {
+            permit.let_in();
+        }
         if first_token.is_none() && is_content(&event) {
             first_token = Some(started.elapsed());
         }
@@ -118,11 +226,8 @@ async fn attempt(
             ModelEvent::ToolCallDelta { index, name, arguments } => {
                 on_delta(Delta::ToolCall { index: *index, name: name.clone(), arguments: arguments.clone() })
             }
-            ModelEvent::Limits(_)
-            | ModelEvent::Started { .. }
-            | ModelEvent::Block(_)
-            | ModelEvent::Usage(_)
-            | ModelEvent::Finished { .. } => {}
+            ModelEvent::Limits(readings) => permit.learn(readings),
+            ModelEvent::Started { .. } | ModelEvent::Block(_) | ModelEvent::Usage(_) | ModelEvent::Finished { .. } => {}
         }
         accumulator.push(event)?;
     }
@@ -137,7 +242,9 @@ fn is_content(event: &ModelEvent) -> bool {
         | ModelEvent::ReasoningDelta { .. }
         | ModelEvent::ToolCallDelta { .. }
         | ModelEvent::Block(_) => true,
-        ModelEvent::Limits(_) | ModelEvent::Started { .. } | ModelEvent::Usage(_) | ModelEvent::Finished { .. } => false,
+        ModelEvent::Limits(_) | ModelEvent::Started { .. } | ModelEvent::Usage(_) | ModelEvent::Finished { .. } => {
+            false
+        }
     }
 }
 
@@ -153,21 +260,23 @@ impl ModelCaller for Gateway {
         on_delta: OnDelta,
         cancel: CancellationToken,
     ) -> Result<ModelAnswer, ModelFailure> {
-        let Some(provider) = self.providers.get(&request.model.vendor) else {
+        let Some(account) = self.accounts.get(&request.model.vendor) else {
             return Err(self.no_such_vendor(&request));
         };
         let started = Instant::now();
-        let mut attempts = 0;
+        let mut progress = Progress::default();
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProviderError::cancelled()),
-            outcome = self.call_with_retries(provider.as_ref(), &request, &on_delta, &mut attempts) => outcome,
+            outcome = self.call_with_retries(account, &request, &on_delta, &mut progress) => outcome,
         };
         let latency_ms = milliseconds(started.elapsed());
+        let queued_ms = milliseconds(progress.queued());
+        let attempts = progress.attempts;
         match outcome {
             Ok(answer) => {
                 let cost = self.catalogue.cost(&request.model, answer.usage, Timestamp::now());
-                Ok(ModelAnswer { attempts, latency_ms, cost, ..answer })
+                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, ..answer })
             }
             Err(error) => Err(ModelFailure {
                 kind: error.kind,
@@ -176,7 +285,7 @@ impl ModelCaller for Gateway {
                 retry_after_ms: error.retry_after.map(milliseconds),
                 attempts,
                 latency_ms,
-                queued_ms: 0,
+                queued_ms,
             }),
         }
     }

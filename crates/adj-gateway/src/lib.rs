@@ -1,18 +1,23 @@
 //! The one door to every model: routing, retries, metering.
 //!
 //! Must not know: sessions, tools, storage.
-//! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one.
+//! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one. Each account has a [`governor`],
+//! which decides who may send what and when, out of a [`breaker`], [`bucket`]s and a [`fair`] queue.
 
 pub mod breaker;
 pub mod bucket;
 mod caller;
 mod catalogue;
+mod door;
 pub mod fair;
 mod gateway;
+pub mod governor;
 mod retry;
+mod size;
 
 pub use caller::{Delta, ModelCaller, OnDelta, ignore_deltas};
 pub use catalogue::{Catalogue, CatalogueError, Entry};
 pub use gateway::Gateway;
+pub use governor::{AccountLimits, WaitsFor};
 pub use retry::RetryPolicy;
 pub use tokio_util::sync::CancellationToken;

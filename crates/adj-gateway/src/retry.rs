@@ -1,5 +1,6 @@
 //! When a failed attempt is worth another, and how long to wait for it.
 
+use crate::{breaker::Pace, governor::Patience};
 use adj_domain::FailureKind;
 use std::time::Duration;
 
@@ -12,6 +13,12 @@ pub struct RetryPolicy {
     pub longest_wait: Duration,
     /// A vendor that asks for a longer wait than this is not waited for: the call fails, with its words.
     pub longest_retry_after: Duration,
+    /// Nor is a vendor waited for that keeps saying that a limit is reached, for so long in all.
+    pub patience: Duration,
+    /// How long a request waits for its turn at most.
+    pub longest_queue: Duration,
+    /// No attempt starts later than this, not counting the time in the queue.
+    pub whole: Duration,
     /// Makes the jitter repeatable; `None` takes the system's randomness.
     pub seed: Option<u64>,
 }
@@ -23,12 +30,28 @@ impl Default for RetryPolicy {
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
             longest_retry_after: Duration::from_secs(120),
+            patience: Duration::from_secs(600),
+            longest_queue: Duration::from_secs(3600),
+            whole: Duration::from_secs(3600),
             seed: None,
         }
     }
 }
 
 impl RetryPolicy {
+    pub(crate) fn patience(&self) -> Patience {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Patience {
+            pace: Pace {
+                first_ms: milliseconds(self.first_wait).max(1),
+                longest_ms: milliseconds(self.longest_wait).max(1),
+                seed: self.seed.unwrap_or_else(|| getrandom::u64().unwrap_or_default()),
+            },
+            longest_ms: milliseconds(self.longest_retry_after),
+            in_all_ms: milliseconds(self.patience),
+        }
+    }
+
     /// Returns how long to wait after the failed attempt number `attempt`, or `None` where another would be of no use.
     pub fn wait_after(
         &self,
@@ -50,6 +73,9 @@ impl RetryPolicy {
         }
     }
 }
+
+/// Attempts in all where there is nobody at home: that rarely passes within seconds, and costs nobody anything to say.
+pub const ATTEMPTS_TO_CONNECT: u32 = 3;
 
 /// Whether the same request may go through when it is sent again.
 fn may_pass(kind: FailureKind) -> bool {

@@ -3,6 +3,7 @@
 mod breaker;
 mod bucket;
 mod fair;
+mod limits;
 
 use adj_domain::{
     AnswerBlock, Caller, Content, FailureKind, Item, ModelAnswer, ModelFailure, ModelRequest, Purpose, SessionId,
@@ -147,6 +148,7 @@ rules:
         Delta::Text { index, text } => format!("text {index}: {text}"),
         Delta::Reasoning { index, text } => format!("reasoning {index}: {text}"),
         Delta::ToolCall { index, name, arguments } => format!("call {index}: {name:?} {arguments}"),
+        Delta::Waiting { because, .. } => panic!("nothing is limited, and yet it waits for {because:?}"),
         Delta::Retrying { next_attempt, wait, kind, .. } => {
             assert!(wait <= Duration::from_millis(500), "{wait:?}");
             format!("attempt {next_attempt} after {kind:?}")
