@@ -5,6 +5,7 @@
 pub mod command;
 pub mod egress;
 pub mod journal;
+pub mod limits;
 pub mod patch;
 pub mod policy;
 pub mod provider_stream;

@@ -21,10 +21,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 7] = [
+const BODIES: [(&str, Body); 8] = [
     ("command", bodies::command::run),
     ("egress", bodies::egress::run),
     ("journal", bodies::journal::run),
+    ("limits", bodies::limits::run),
     ("patch", bodies::patch::run),
     ("policy", bodies::policy::run),
     ("provider_stream", bodies::provider_stream::run),
@@ -60,6 +61,11 @@ fn egress() {
 #[test]
 fn journal() {
     check("journal");
+}
+
+#[test]
+fn limits() {
+    check("limits");
 }
 
 #[test]
