@@ -6,6 +6,7 @@
 use crate::{
     breaker::{Breaker, Gate, Pace},
     bucket::Bucket,
+    cap::Cap,
     fair::{Fair, Waiting},
 };
 use adj_domain::{FailureKind, Usage};
@@ -494,51 +495,6 @@ impl Habit {
         let permille = (fresh.saturating_mul(1000) / estimated.max(1)).clamp(20, 2000);
         self.fresh_permille = (3 * self.fresh_permille + permille) / 4;
         self.output = (self.output.saturating_mul(3).saturating_add(usage.output_tokens)) / 4;
-    }
-}
-
-/// How many may be under way: everybody, until the vendor complains; then half, and slowly more.
-#[derive(Debug, Default)]
-struct Cap {
-    lowered: Option<Lowered>,
-}
-
-#[derive(Debug)]
-struct Lowered {
-    to: usize,
-    went_well: usize,
-    at: u64,
-}
-
-const BETWEEN_LOWERINGS_MS: u64 = 10_000;
-const FORGOTTEN_AFTER_MS: u64 = 600_000;
-
-impl Cap {
-    fn is_reached(&self, under_way: usize, most: Option<u32>, now: u64) -> bool {
-        let most = most.map(|most| usize::try_from(most.max(1)).unwrap_or(usize::MAX));
-        let lowered = self.lowered.as_ref().filter(|lowered| now.saturating_sub(lowered.at) < FORGOTTEN_AFTER_MS);
-        let cap = most.into_iter().chain(lowered.map(|lowered| lowered.to)).min();
-        cap.is_some_and(|cap| under_way >= cap)
-    }
-
-    fn lower(&mut self, under_way: usize, now: u64) {
-        let is_fresh = |lowered: &Lowered| now.saturating_sub(lowered.at) < BETWEEN_LOWERINGS_MS;
-        if !self.lowered.as_ref().is_some_and(is_fresh) {
-            self.lowered = Some(Lowered { to: under_way.div_ceil(2).max(1), went_well: 0, at: now });
-        }
-    }
-
-    fn went_well(&mut self, now: u64) {
-        let Some(lowered) = &mut self.lowered else { return };
-        if now.saturating_sub(lowered.at) >= FORGOTTEN_AFTER_MS {
-            self.lowered = None;
-            return;
-        }
-        lowered.went_well += 1;
-        if lowered.went_well >= lowered.to {
-            lowered.to += 1;
-            lowered.went_well = 0;
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod bucket;
 mod caller;
+mod cap;
 mod catalogue;
 mod door;
 pub mod fair;

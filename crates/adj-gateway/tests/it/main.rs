@@ -3,6 +3,7 @@
 mod breaker;
 mod bucket;
 mod fair;
+mod governor;
 mod limits;
 
 use adj_domain::{
