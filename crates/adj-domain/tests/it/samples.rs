@@ -125,6 +125,7 @@ pub fn session_events() -> Vec<SessionEvent> {
         attempts: 1,
         latency_ms: 7,
         first_token_ms: None,
+        queued_ms: 9,
     });
     let idle = |stop_reason| StatusIdle { stop_reason };
     let direct = WorkspaceSpec::Direct { path: "/p".to_owned() };

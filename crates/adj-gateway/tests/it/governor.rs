@@ -15,8 +15,14 @@ const LIMITS: AccountLimits =
 const PATIENCE: Patience =
     Patience { pace: Pace { first_ms: 500, longest_ms: 30_000, seed: 11 }, longest_ms: 120_000, in_all_ms: 600_000 };
 const MODELS: [&str; 3] = ["one", "two", "three"];
-const USED: Usage =
-    Usage { input_tokens: 900, output_tokens: 90, cache_read_tokens: 5, cache_write_tokens: 0, reasoning_tokens: 0 };
+const USED: Usage = Usage {
+    input_tokens: 900,
+    output_tokens: 90,
+    cache_read_tokens: 5,
+    cache_write_tokens: 0,
+    cache_write_1h_tokens: 0,
+    reasoning_tokens: 0,
+};
 
 #[derive(Debug, Clone)]
 enum Step {

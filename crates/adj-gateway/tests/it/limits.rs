@@ -17,8 +17,14 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-const USED: Usage =
-    Usage { input_tokens: 100, output_tokens: 10, cache_read_tokens: 0, cache_write_tokens: 0, reasoning_tokens: 0 };
+const USED: Usage = Usage {
+    input_tokens: 100,
+    output_tokens: 10,
+    cache_read_tokens: 0,
+    cache_write_tokens: 0,
+    cache_write_1h_tokens: 0,
+    reasoning_tokens: 0,
+};
 
 /// What a vendor does with a request, told the milliseconds since the test began and how many were asked before.
 type Script = dyn Fn(u64, usize, &ModelRequest) -> Reply + Send + Sync;
