@@ -102,6 +102,11 @@ impl Usage {
         }
     }
 
+    /// Everything that was written to the vendor's cache, for however long.
+    pub fn written_tokens(self) -> u64 {
+        self.cache_write_tokens.saturating_add(self.cache_write_1h_tokens)
+    }
+
     /// What the model read afresh.
     pub fn uncached_tokens(self) -> u64 {
         self.context_tokens().saturating_sub(self.cache_read_tokens)

@@ -236,7 +236,7 @@ async fn attempt(
     Ok(answer)
 }
 
-fn is_content(event: &ModelEvent) -> bool {
+pub(crate) fn is_content(event: &ModelEvent) -> bool {
     match event {
         ModelEvent::TextDelta { .. }
         | ModelEvent::ReasoningDelta { .. }

@@ -2,7 +2,8 @@
 //!
 //! Must not know: sessions, tools, storage.
 //! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one. Each account has a [`governor`],
-//! which decides who may send what and when, out of a [`breaker`], [`bucket`]s and a [`fair`] queue.
+//! which decides who may send what and when, out of a [`breaker`], [`bucket`]s and a [`fair`] queue. [`endpoint`] is the door
+//! for agents that are not ours.
 
 pub mod breaker;
 pub mod bucket;
@@ -10,6 +11,7 @@ mod caller;
 mod cap;
 mod catalogue;
 mod door;
+pub mod endpoint;
 pub mod fair;
 mod gateway;
 pub mod governor;

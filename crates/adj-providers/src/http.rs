@@ -1,5 +1,9 @@
 //! One attempt over HTTP: connect, send, read the stream, with a bound on every wait.
 
+mod forward;
+
+pub use forward::{Raw, RawAnswer};
+
 use crate::{
     Dialect, EventStream, ModelEvent, Provider, ProviderError, Secret, StreamDecoder, WireKind,
     error::excerpt,
@@ -108,10 +112,7 @@ impl HttpProvider {
             Credentials::Bearer(key) => {
                 builder.header(header::AUTHORIZATION, sensitive(&format!("Bearer {}", key.expose()))?)
             }
-            Credentials::ApiKey(key) => {
-                let name = if self.wire == WireKind::Gemini { "x-goog-api-key" } else { "x-api-key" };
-                builder.header(name, sensitive(key.expose())?)
-            }
+            Credentials::ApiKey(key) => builder.header(self.key_header(), sensitive(key.expose())?),
         };
         let response = match timeout_at(deadline, builder.send()).await {
             Ok(sent) => sent.map_err(|error| connection_error(&error))?,
@@ -153,6 +154,11 @@ impl HttpProvider {
                 format!("{} redirects (HTTP status {}); keys are not sent on", self.base_url, status.as_u16());
         }
         Err(error)
+    }
+
+    /// The header for a key that is no bearer token.
+    fn key_header(&self) -> &'static str {
+        if self.wire == WireKind::Gemini { "x-goog-api-key" } else { "x-api-key" }
     }
 
     /// Vendors, and what stands between them and us, repeat keys in what they say; it goes into logs and before people.
@@ -268,7 +274,7 @@ impl<D: Dialect> Reading<D> {
 }
 
 /// When to give an attempt up.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Deadlines {
     chunk: Instant,
     progress: Instant,

@@ -12,6 +12,7 @@ pub mod headers;
 pub mod http;
 pub mod schema;
 pub mod scripted;
+mod scrub;
 pub mod settings;
 pub mod sse;
 pub mod wire;

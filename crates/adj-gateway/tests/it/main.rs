@@ -2,6 +2,7 @@
 
 mod breaker;
 mod bucket;
+mod endpoint;
 mod fair;
 mod governor;
 mod limits;

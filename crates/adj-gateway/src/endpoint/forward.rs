@@ -1,0 +1,331 @@
+//! From a wire to the same wire: the request goes out as it came, and the answer comes back as it is.
+
+use super::{
+    Refusal, RefusalKind,
+    body::{self, Body, Held},
+    call::{Ask, InPath, Streams, query},
+    meter::{Metered, Operation, Outcome},
+    splice::Top,
+    tap::{Shape, Tap},
+    wire::Wire,
+};
+use adj_domain::{FailureKind, ModelRef};
+use adj_providers::{
+    HttpProvider, ProviderError,
+    http::{Raw, RawAnswer},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::{
+    HeaderMap, Response, StatusCode, Uri,
+    header::{CONTENT_LENGTH, HeaderValue},
+};
+use std::io;
+use tokio_util::sync::CancellationToken;
+
+/// Of the caller and its connection only; nobody behind it gets to see them.
+const NOT_PASSED_ON: [&str; 18] = [
+    "authorization",
+    "x-api-key",
+    "x-goog-api-key",
+    "cookie",
+    "proxy-authorization",
+    "host",
+    "accept-encoding",
+    "content-length",
+    "expect",
+    "forwarded",
+    "x-forwarded-for",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Of the vendor and its connection only.
+const NOT_PASSED_BACK: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// A request on its way, and all that is known of it.
+pub(super) struct Forwarding<'a> {
+    pub(super) ask: &'a Ask,
+    pub(super) uri: &'a Uri,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) top: &'a Top,
+    pub(super) body: Held,
+    pub(super) provider: &'a HttpProvider,
+    pub(super) model: &'a ModelRef,
+    pub(super) revoked: CancellationToken,
+    pub(super) tapped_bytes: usize,
+}
+
+impl Forwarding<'_> {
+    /// Sends the request and answers with what comes back.
+    pub(super) async fn run(self, mut metered: Metered) -> Response<Body> {
+        let (wire, wanted) = (self.ask.wire, self.wanted());
+        let body = match &self.ask.in_path {
+            Some(_) => self.body.bytes.clone(),
+            None => self.top.with_model(&self.body.bytes, &self.model.name),
+        };
+        let raw = Raw {
+            path: self.path(),
+            query: Some(passed_query(self.uri)),
+            headers: passed_headers(self.headers, &NOT_PASSED_ON),
+            body,
+        };
+        let sent = tokio::select! {
+            biased;
+            () = self.revoked.cancelled() => return revoked().response(wire),
+            sent = self.provider.forward(raw) => sent,
+        };
+        let mut answer = match sent {
+            Ok(answer) => answer,
+            Err(error) => {
+                metered.fail(error.kind, error.message.clone());
+                return upstream(error).response(wire);
+            }
+        };
+        // The vendor has it now.
+        drop(self.body);
+        metered.mark_first_byte();
+        metered.closing.status = Some(answer.status.as_u16());
+        metered.closing.vendor_request = request_id(&answer.headers);
+        let shape = match answer.status.is_success() {
+            true => wanted,
+            false => Shape::Failure(answer.status.as_u16()),
+        };
+        let first = if answer.status.is_success() {
+            match check(&mut answer, wanted).await {
+                Ok(first) => first,
+                Err(error) => {
+                    metered.fail(error.kind, error.message.clone());
+                    return upstream(error).response(wire);
+                }
+            }
+        } else {
+            None
+        };
+        let mut response = Response::new(());
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = passed_headers(&answer.headers, &NOT_PASSED_BACK);
+        let mut left = None;
+        if shape == Shape::Events {
+            // A stream has no length, or nothing could be said after it broke off.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        } else {
+            let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            left = length.and_then(|length| length.parse().ok());
+        }
+        if let Ok(model) = HeaderValue::from_str(&self.model.to_string()) {
+            response.headers_mut().insert("x-adjutant-model", model);
+        }
+        let tap = Tap::new(wire, shape, self.tapped_bytes);
+        let mut flow = Flow { wire, answer, first, left, tap, metered, revoked: self.revoked, is_over: false };
+        if left == Some(0) {
+            flow.end();
+        }
+        let chunks = stream::unfold(flow, |mut flow| async { Some((flow.next().await?, flow)) });
+        response.map(|()| body::streaming(chunks))
+    }
+
+    /// The path as the provider's own encoder would write it.
+    fn path(&self) -> String {
+        match (&self.ask.in_path, self.ask.wire, self.ask.operation) {
+            (Some(InPath { version, model, raw_model, method, .. }), _, _) => {
+                let name = if *model == self.model.name { raw_model.clone() } else { escaped(&self.model.name) };
+                format!("/{version}/models/{name}:{method}")
+            }
+            (None, Wire::Messages, Operation::CountTokens) => "/v1/messages/count_tokens".to_owned(),
+            (None, Wire::Messages, Operation::Generate) => "/v1/messages".to_owned(),
+            (None, Wire::Chat, _) => "/chat/completions".to_owned(),
+            (None, Wire::Responses | Wire::Gemini, _) => "/responses".to_owned(),
+        }
+    }
+
+    fn wanted(&self) -> Shape {
+        let events = match &self.ask.in_path {
+            Some(path) => path.streams == Streams::Events,
+            None => self.top.stream && self.ask.operation == Operation::Generate,
+        };
+        if events { Shape::Events } else { Shape::Document }
+    }
+}
+
+/// Looks whether an answer of success is what the wire says; returns the first bytes where they were needed for that.
+async fn check(answer: &mut RawAnswer, wanted: Shape) -> Result<Option<Bytes>, ProviderError> {
+    let media_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json = media_type == "application/json" || media_type.ends_with("+json");
+    let good = match wanted {
+        Shape::Events => media_type == "text/event-stream",
+        Shape::Document | Shape::Failure(_) => is_json,
+    };
+    if good {
+        return Ok(None);
+    }
+    let first = answer.chunk().await?.unwrap_or_default();
+    if media_type.is_empty() {
+        // Some servers at home say nothing of the type; a page or a document betrays itself by how it begins.
+        let begins = first.iter().find(|byte| !byte.is_ascii_whitespace());
+        let good = match wanted {
+            Shape::Events => begins.is_some_and(|byte| !matches!(byte, b'<' | b'{' | b'[')),
+            Shape::Document | Shape::Failure(_) => matches!(begins, Some(b'{' | b'[')),
+        };
+        if good {
+            return Ok(Some(first));
+        }
+    }
+    if let Some(error) = ProviderError::in_document(&first) {
+        return Err(error);
+    }
+    let expected = if wanted == Shape::Events { "a stream of events" } else { "a JSON document" };
+    let what = if media_type.is_empty() { "something without a type" } else { &media_type };
+    let start = String::from_utf8_lossy(&first[..first.len().min(800)]);
+    let start = start.split_whitespace().collect::<Vec<_>>().join(" ");
+    let start = &start[..start.floor_char_boundary(200)];
+    Err(ProviderError::protocol(format!("the vendor answered with {what} and not with {expected}: {start}")))
+}
+
+/// An answer that is passing through.
+struct Flow {
+    wire: Wire,
+    answer: RawAnswer,
+    first: Option<Bytes>,
+    /// How much is still to come, where that was announced: nobody asks for more once it was sent.
+    left: Option<u64>,
+    tap: Tap,
+    metered: Metered,
+    revoked: CancellationToken,
+    is_over: bool,
+}
+
+impl Flow {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.is_over {
+            return None;
+        }
+        let chunk = match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => tokio::select! {
+                biased;
+                () = self.revoked.cancelled() => {
+                    self.is_over = true;
+                    return Some(Err(io::Error::other("the caller's token was revoked")));
+                }
+                chunk = self.answer.chunk() => chunk,
+            },
+        };
+        match chunk {
+            Ok(Some(bytes)) => {
+                self.metered.closing.answer_bytes += bytes.len() as u64;
+                self.tap.push(&bytes, &mut self.metered);
+                if self.tap.is_finished() {
+                    // Whoever hangs up now has had all there was.
+                    self.metered.outcome.get_or_insert(Outcome::Answered);
+                }
+                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                if self.left == Some(0) {
+                    self.end();
+                }
+                Some(Ok(bytes))
+            }
+            Ok(None) => {
+                if self.tap.lacks_its_end() {
+                    self.is_over = true;
+                    let message = "the vendor's stream broke off before the answer's end";
+                    return self.cut(ProviderError::protocol(message), true);
+                }
+                self.end();
+                None
+            }
+            Err(error) => {
+                self.is_over = true;
+                if self.tap.is_finished() {
+                    return None;
+                }
+                let lacks_its_end = self.tap.lacks_its_end();
+                self.cut(error, lacks_its_end)
+            }
+        }
+    }
+
+    /// The vendor's last byte is here.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.tap.end(&mut self.metered);
+            self.metered.outcome.get_or_insert(Outcome::Answered);
+        }
+    }
+
+    /// Ends an answer that broke off. Some clients take what they got of a stream for the whole answer, unless they are told;
+    /// in the middle of an event nothing can be said.
+    fn cut(&mut self, error: ProviderError, is_stream: bool) -> Option<io::Result<Bytes>> {
+        self.metered.fail(error.kind, error.message.clone());
+        if is_stream && self.tap.is_between_events() {
+            return Some(Ok(upstream(error).frame(self.wire).into()));
+        }
+        Some(Err(io::Error::other(error.message)))
+    }
+}
+
+fn revoked() -> Refusal {
+    Refusal::new(RefusalKind::Unauthenticated, "adjutant: the token was revoked")
+}
+
+/// What the vendor did not manage to say itself.
+fn upstream(error: ProviderError) -> Refusal {
+    match error.kind {
+        FailureKind::Timeout => Refusal::new(RefusalKind::Timeout, error.message),
+        FailureKind::InvalidRequest | FailureKind::Authentication => Refusal::new(RefusalKind::Upstream, error.message),
+        _ => match Refusal::from(error) {
+            refusal if refusal.status(Wire::Responses) == StatusCode::BAD_REQUEST => refusal,
+            refusal => Refusal { kind: RefusalKind::Upstream, ..refusal },
+        },
+    }
+}
+
+/// Copies all fields but these, and but those that the sender itself ties to its connection.
+fn passed_headers(headers: &HeaderMap, except: &[&str]) -> HeaderMap {
+    let tied =
+        headers.get_all("connection").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let tied = tied.map(|name| name.trim().to_ascii_lowercase()).collect::<Vec<_>>();
+    let kept = headers.iter().filter(|(name, _)| {
+        let name = name.as_str();
+        !except.contains(&name) && !tied.iter().any(|one| one == name) && !name.starts_with("x-adjutant-")
+    });
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn passed_query(uri: &Uri) -> String {
+    let parts = query(uri).filter(|(name, _)| *name != "key");
+    let parts = parts.map(|(name, value)| if value.is_empty() { name.to_owned() } else { format!("{name}={value}") });
+    parts.collect::<Vec<_>>().join("&")
+}
+
+fn escaped(name: &str) -> String {
+    let mut path = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let value = ["request-id", "x-request-id"].into_iter().find_map(|name| headers.get(name))?;
+    Some(value.to_str().ok()?.chars().take(200).collect())
+}

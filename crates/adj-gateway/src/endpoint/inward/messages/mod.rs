@@ -1,0 +1,10 @@
+//! Callers that speak Anthropic's Messages API.
+
+mod content;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub(in crate::endpoint) use read::read;
+pub(in crate::endpoint) use write::{Writer, whole};

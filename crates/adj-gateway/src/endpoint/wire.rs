@@ -1,0 +1,26 @@
+//! The protocols that callers speak.
+
+use adj_providers::WireKind;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// OpenAI's Responses API.
+    Responses,
+    /// Anthropic's Messages API.
+    Messages,
+    /// The chat completions API.
+    Chat,
+    /// Google's generateContent API.
+    Gemini,
+}
+
+impl From<WireKind> for Wire {
+    fn from(kind: WireKind) -> Self {
+        match kind {
+            WireKind::OpenAi => Self::Responses,
+            WireKind::Anthropic => Self::Messages,
+            WireKind::Chat => Self::Chat,
+            WireKind::Gemini => Self::Gemini,
+        }
+    }
+}
