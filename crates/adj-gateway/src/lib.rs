@@ -1,4 +1,4 @@
-//! The one door to every model: routing, retries, metering.
+//! The one door to every model: routing, limits, retries, prices, metering.
 //!
 //! Must not know: sessions, tools, storage.
 //! Start at [`ModelCaller`], which everything above depends on; [`Gateway`] is the real one. Each account has a [`governor`],
