@@ -376,7 +376,7 @@ impl Governor {
 
     /// Returns when every bucket holds enough.
     fn ready_at(&self, model: &str, needs: Needs, now: u64) -> u64 {
-        let learned = self.pools.get(model).map(|pool| pool.ready_at(needs, now));
+        let learned = self.pools.get(model).map(|pool| pool.ready_at(needs, now, self.patience.longest_ms));
         let requests = self.requests.iter().map(|bucket| bucket.ready_at(1, now));
         let tokens = self.tokens.iter().map(|bucket| bucket.ready_at(needs.total, now));
         learned.into_iter().chain(requests).chain(tokens).max().unwrap_or(now)
@@ -412,7 +412,7 @@ impl Governor {
             let pick = pool.queue.pick(now)?;
             let needs = pool.habit.needs(self.waiting.get(&pick.ticket)?);
             // A pick that does not fit keeps its turn, in its queue and in the account: nobody smaller passes it by.
-            if self.is_shut(pool, now) || pool.ready_at(needs, now) > now {
+            if self.is_shut(pool, now) || pool.ready_at(needs, now, self.patience.longest_ms) > now {
                 continue;
             }
             if self.why_not(model, needs, now).is_some() {
@@ -474,9 +474,11 @@ impl Pool {
         }
     }
 
-    fn ready_at(&self, needs: Needs, now: u64) -> u64 {
+    /// Returns when the learned buckets hold enough. What they say is a guess: rather than wait for long on its account,
+    /// the vendor is asked, and its own words count.
+    fn ready_at(&self, needs: Needs, now: u64, longest: u64) -> u64 {
         let buckets = self.learned.iter().map(|(resource, bucket)| bucket.ready_at(needs.of(*resource), now));
-        buckets.max().unwrap_or(now)
+        buckets.filter(|at| at.saturating_sub(now) <= longest).max().unwrap_or(now)
     }
 }
 

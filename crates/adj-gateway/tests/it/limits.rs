@@ -351,6 +351,18 @@ async fn what_the_vendor_says_of_its_limits_is_kept_to_before_it_refuses() {
     let queued = answers.into_iter().map(|answer| answer.expect("it passes").queued_ms).collect::<Vec<_>>();
     assert_eq!(queued, [1000, 2000], "one a second");
     assert_eq!(ask(&gateway, "a/other", "s").await.expect("it passes").queued_ms, 0);
+
+    // One in a day: our guess holds nobody up for hours, the vendor's own words end the call.
+    let of_a_day = Reading { limit: Some(1), reset: Some(Duration::from_secs(86_400)), ..used_up };
+    let vendor = Vendor::new(move |_, asked, _| match asked {
+        0..20 => Reply::Answer { after_ms: 100, readings: vec![of_a_day] },
+        _ => refusal_after(100, Some(80_000_000)),
+    });
+    let gateway = Gateway::new(policy()).with("a", Arc::new(vendor.clone()));
+    for _ in 0..20 {
+        assert!(ask(&gateway, "a/m", "s").await.expect("it passes").queued_ms <= 120_000);
+    }
+    assert_eq!(ask(&gateway, "a/m", "s").await.expect_err("it is refused").message, "slow down");
 }
 
 #[tokio::test(start_paused = true)]
