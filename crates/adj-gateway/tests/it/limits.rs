@@ -258,6 +258,31 @@ async fn whoever_gives_up_leaves_the_queue_at_once_and_takes_nothing_along() {
     assert!(gateway.is_idle());
 }
 
+/// The turn comes and the caller goes in one instant: what was decided for it goes to the next one.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_comes_too_late_is_passed_on() {
+    let vendor = Vendor::new(|_, _, _| answer_after(1000));
+    let limits = AccountLimits { concurrency: Some(1), ..AccountLimits::default() };
+    let gateway = Gateway::new(policy()).with_limits("a", Arc::new(vendor.clone()), limits);
+    let cancel = CancellationToken::new();
+    let canceller = async {
+        sleep(Duration::from_secs(1)).await;
+        cancel.cancel();
+    };
+    let late = gateway.call(from_session("a/m", "late"), ignore_deltas(), cancel.clone());
+    let next = async {
+        sleep(Duration::from_millis(1)).await;
+        ask(&gateway, "a/m", "next").await
+    };
+    // In this order the first call ends and hands its place on before the second is looked at.
+    let (first, (), late, next) = tokio::join!(ask(&gateway, "a/m", "first"), canceller, late, next);
+    first.expect("it passes");
+    assert_eq!(late.expect_err("it was cancelled").attempts, 0);
+    assert_eq!(next.expect("it passes").queued_ms, 999);
+    assert_eq!(vendor.times(), [0, 1000]);
+    assert!(gateway.is_idle());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_is_given_up_makes_way_for_another() {
     let vendor = Vendor::new(|_, asked, _| match asked {
