@@ -6,7 +6,7 @@ use crate::{
 };
 use adj_domain::{Event, SessionId, Timestamp};
 use adj_engine::Live;
-use adj_gateway::Delta;
+use adj_gateway::{Delta, WaitsFor};
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::{
@@ -19,6 +19,9 @@ use tokio::sync::{
     mpsc, oneshot,
 };
 use tokio_util::sync::CancellationToken;
+
+/// Shorter waits for a turn are not worth a line.
+const WORTH_A_WORD: Duration = Duration::from_secs(1);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,11 +132,26 @@ impl Screen {
     }
 
     fn delta(&self, session: &SessionId, delta: &Delta) {
-        if let (Show::People, Delta::Retrying { next_attempt, wait, message, .. }) = (self.how, delta) {
-            let wait = duration(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            let text = format!("attempt {next_attempt} in {wait}: {}", one_line(message, 120));
-            self.line(&Line { who: self.board.name(session).to_owned(), text, tone: Tone::Quiet });
+        if self.how != Show::People {
+            return;
         }
+        let long = |wait: &Duration| duration(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let text = match delta {
+            Delta::Retrying { next_attempt, wait, message, .. } => {
+                format!("attempt {next_attempt} in {}: {}", long(wait), one_line(message, 120))
+            }
+            Delta::Waiting { because, wait } if wait.is_none_or(|wait| wait >= WORTH_A_WORD) => {
+                let why = match because {
+                    WaitsFor::Limit => "the vendor's limit is reached",
+                    WaitsFor::Concurrency => "enough requests are under way",
+                    WaitsFor::Rate => "the minute's requests or tokens are used up",
+                    WaitsFor::Turn => "others are before it",
+                };
+                wait.as_ref().map_or_else(|| format!("waits: {why}"), |wait| format!("waits {}: {why}", long(wait)))
+            }
+            _ => return,
+        };
+        self.line(&Line { who: self.board.name(session).to_owned(), text, tone: Tone::Quiet });
     }
 
     fn line(&self, line: &Line) {

@@ -126,13 +126,15 @@ impl Timeline {
                 String::new(),
             ),
             SessionEvent::ModelRequestEnded { result, .. } => match result {
-                RequestResult::Answered { model, model_usage, cost, attempts, latency_ms, .. } => {
+                RequestResult::Answered { model, model_usage, cost, attempts, latency_ms, queued_ms, .. } => {
+                    let queued =
+                        if *queued_ms > 0 { format!(", {} in the queue", duration(*queued_ms)) } else { String::new() };
                     let again = if *attempts > 1 { format!(", {attempts} attempts") } else { String::new() };
                     let cost = cost
                         .as_ref()
                         .map_or_else(String::new, |cost| format!(", {}", money(cost.amount, &cost.currency)));
                     let head = format!(
-                        "{model}: {} in, {} out, {} cached{cost}, {}{again}",
+                        "{model}: {} in, {} out, {} cached{cost}, {}{queued}{again}",
                         thousands(model_usage.uncached_tokens()),
                         thousands(model_usage.output_tokens),
                         thousands(model_usage.cache_read_tokens),
