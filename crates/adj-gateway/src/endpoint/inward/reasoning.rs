@@ -12,20 +12,33 @@ struct Wrapped {
     vendor: String,
     model: String,
     payload: Value,
+    /// It came when the text that it belongs before was shown already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    before_text: bool,
 }
 
 /// Puts a record of reasoning into a text, with the name of the model that made it.
-pub(in crate::endpoint) fn wrap(model: &ModelRef, payload: &Value) -> String {
-    let wrapped = Wrapped { vendor: model.vendor.clone(), model: model.name.clone(), payload: payload.clone() };
+pub(in crate::endpoint) fn wrap(model: &ModelRef, payload: &Value, before_text: bool) -> String {
+    let (vendor, model) = (model.vendor.clone(), model.name.clone());
+    let wrapped = Wrapped { vendor, model, payload: payload.clone(), before_text };
     let text = serde_json::to_string(&wrapped).expect("names and a JSON value are JSON");
     format!("{MARK}{}", STANDARD.encode(text))
 }
 
-/// Takes a record out of such a text; `None` where the text is not ours.
-pub(in crate::endpoint) fn unwrap(text: &str) -> Option<Item> {
+/// Takes a record out of such a text, and puts it where it belongs; `false` where the text is not ours.
+pub(in crate::endpoint) fn put_back(text: &str, items: &mut Vec<Item>) -> bool {
+    let Some((item, before_text)) = unwrap(text) else { return false };
+    match items.last() {
+        Some(Item::Assistant { .. }) if before_text => items.insert(items.len() - 1, item),
+        _ => items.push(item),
+    }
+    true
+}
+
+fn unwrap(text: &str) -> Option<(Item, bool)> {
     let bytes = STANDARD.decode(text.strip_prefix(MARK)?).ok()?;
-    let Wrapped { vendor, model, payload } = serde_json::from_slice(&bytes).ok()?;
-    Some(Item::Reasoning { vendor, model, payload })
+    let Wrapped { vendor, model, payload, before_text } = serde_json::from_slice(&bytes).ok()?;
+    Some((Item::Reasoning { vendor, model, payload }, before_text))
 }
 
 #[cfg(test)]
@@ -39,9 +52,14 @@ mod tests {
         let payload = json!({"type": "reasoning", "encrypted_content": "é\"/"});
         let item =
             Item::Reasoning { vendor: model.vendor.clone(), model: model.name.clone(), payload: payload.clone() };
-        assert_eq!(unwrap(&wrap(&model, &payload)), Some(item));
+        let text = Item::Assistant { text: "Hi.".to_owned() };
+        for (before_text, expected) in [(false, [text.clone(), item.clone()]), (true, [item.clone(), text.clone()])] {
+            let mut items = vec![text.clone()];
+            assert!(put_back(&wrap(&model, &payload, before_text), &mut items));
+            assert_eq!(items, expected);
+        }
         for other in ["", "EqQBCgIYAhIM", "adj1:", "adj1:!!!", "adj1:e30="] {
-            assert_eq!(unwrap(other), None, "{other}");
+            assert!(!put_back(other, &mut Vec::new()), "{other}");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod client;
+mod gemini;
 mod messages;
 mod metering;
 mod passing;
@@ -102,7 +103,7 @@ impl Door {
     pub(crate) async fn with(wire: WireKind, vendor: &str, bounds: Bounds, book: Book) -> Self {
         let key = Secret::parse("TEST", KEY.to_owned()).expect("the key is good");
         let credentials = match wire {
-            WireKind::Anthropic => Credentials::ApiKey(key),
+            WireKind::Anthropic | WireKind::Gemini => Credentials::ApiKey(key),
             _ => Credentials::Bearer(key),
         };
         let timeouts = Timeouts {

@@ -164,11 +164,9 @@ impl Reading<'_> {
     }
 
     fn thinking(&mut self, opaque: &str) {
-        match reasoning::unwrap(opaque) {
-            Some(item) => self.items.push(item),
-            // Without a signature it was shown to people only, and its record stands elsewhere.
-            None if opaque.is_empty() => {}
-            None => self.losses.note("thinking of another model"),
+        // Without a signature it was shown to people only, and its record stands elsewhere.
+        if !opaque.is_empty() && !reasoning::put_back(opaque, &mut self.items) {
+            self.losses.note("thinking of another model");
         }
     }
 

@@ -167,7 +167,7 @@ impl Writer {
                     None => return Err(contradiction()),
                 },
                 AnswerBlock::Reasoning { payload } => {
-                    let signature = reasoning::wrap(&self.names.model, &payload);
+                    let signature = reasoning::wrap(&self.names.model, &payload, false);
                     self.delta(json!({"type": "signature_delta", "signature": signature}), out);
                 }
                 AnswerBlock::ToolCall { .. } => {}
@@ -180,7 +180,12 @@ impl Writer {
                 self.end_block(out);
                 self.shown.push_back(open);
             }
-            self.whole_block(block, 0, out);
+            match block {
+                AnswerBlock::Reasoning { payload } if self.shown.iter().any(|shown| shown.kind == Kind::Text) => {
+                    self.late_reasoning(&payload, out);
+                }
+                block => self.whole_block(block, 0, out),
+            }
         }
         Ok(())
     }
@@ -194,7 +199,7 @@ impl Writer {
         if calls > 0 {
             // The vendor will want it back together with the calls.
             for payload in std::mem::take(&mut self.late) {
-                self.whole_block(AnswerBlock::Reasoning { payload }, 0, out);
+                self.late_reasoning(&payload, out);
             }
         }
         for (number, block) in held.into_iter().enumerate() {
@@ -205,13 +210,23 @@ impl Writer {
         emit(out, json!({"type": "message_stop"}));
     }
 
+    /// Writes a record that belongs before a text which is on the wire already.
+    fn late_reasoning(&mut self, payload: &Value, out: &mut String) {
+        let block = redacted(&self.names.model, payload, true);
+        self.begin_block(block, out);
+        self.end_block(out);
+    }
+
     fn whole_block(&mut self, block: AnswerBlock, number: usize, out: &mut String) {
         match block {
             AnswerBlock::Text { text } => {
                 self.begin_block(json!({"type": "text", "text": ""}), out);
                 self.delta(json!({"type": "text_delta", "text": text}), out);
             }
-            AnswerBlock::Reasoning { payload } => self.begin_block(redacted(&self.names.model, &payload), out),
+            AnswerBlock::Reasoning { payload } => {
+                let block = redacted(&self.names.model, &payload, false);
+                self.begin_block(block, out);
+            }
             AnswerBlock::ToolCall { name, input, .. } => {
                 let id = self.names.call(number);
                 self.begin_block(json!({"type": "tool_use", "id": id, "name": name, "input": {}}), out);
@@ -250,7 +265,7 @@ pub(in crate::endpoint) fn whole(
     for (number, block) in answer.blocks.into_iter().enumerate() {
         content.push(match block {
             AnswerBlock::Text { text } => json!({"type": "text", "text": text}),
-            AnswerBlock::Reasoning { payload } => redacted(&names.model, &payload),
+            AnswerBlock::Reasoning { payload } => redacted(&names.model, &payload, false),
             AnswerBlock::ToolCall { name, input: Ok(input), .. } => {
                 called = true;
                 json!({"type": "tool_use", "id": names.call(number), "name": name, "input": input})
@@ -267,8 +282,8 @@ pub(in crate::endpoint) fn whole(
         "usage": usage_of(&answer.usage)}))
 }
 
-fn redacted(model: &ModelRef, payload: &Value) -> Value {
-    json!({"type": "redacted_thinking", "data": reasoning::wrap(model, payload)})
+fn redacted(model: &ModelRef, payload: &Value, before_text: bool) -> Value {
+    json!({"type": "redacted_thinking", "data": reasoning::wrap(model, payload, before_text)})
 }
 
 fn usage_of(usage: &Usage) -> Value {

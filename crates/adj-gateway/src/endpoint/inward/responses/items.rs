@@ -78,10 +78,8 @@ impl<'a> Reading<'a> {
             "reasoning" => match item["encrypted_content"].as_str() {
                 // Without a record there is only what was shown to people.
                 None | Some("") => {}
-                Some(sealed) => match reasoning::unwrap(sealed) {
-                    Some(item) => self.items.push(item),
-                    None => self.losses.note("reasoning of another model"),
-                },
+                Some(sealed) if reasoning::put_back(sealed, &mut self.items) => {}
+                Some(_) => self.losses.note("reasoning of another model"),
             },
             "additional_tools" => self.tools.add(&item["tools"], self.losses)?,
             "agent_message" if item.get("encrypted_content").is_none_or(Value::is_null) => {

@@ -223,7 +223,7 @@ impl Writer {
             let mut done = at("summary_index");
             done["part"] = part.clone();
             self.emit("response.reasoning_summary_part.done", done, out);
-            let sealed = payload.map(|payload| reasoning::wrap(&self.model, payload));
+            let sealed = payload.map(|payload| reasoning::wrap(&self.model, payload, false));
             json!({"id": id, "type": "reasoning", "summary": [part], "encrypted_content": sealed})
         };
         self.done(index, item, out);
@@ -248,7 +248,7 @@ impl Writer {
                 let (index, id) = self.begin("rs");
                 let begun = json!({"id": id, "type": "reasoning", "summary": []});
                 self.emit("response.output_item.added", json!({"output_index": index, "item": begun}), out);
-                let sealed = reasoning::wrap(&self.model, &payload);
+                let sealed = reasoning::wrap(&self.model, &payload, false);
                 let item = json!({"id": id, "type": "reasoning", "summary": [], "encrypted_content": sealed});
                 self.done(index, item, out);
             }
