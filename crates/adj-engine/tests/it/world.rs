@@ -176,7 +176,11 @@ impl World {
         let mut ours = pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir));
         let pid = rustix::process::Pid::from_raw(ours.next().expect("a living supervisor")).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        let gone = || !fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero())).is_ok_and(|cwd| cwd == dir);
+        // Its folder is let go of before its lock is, so only its end says that both are.
+        let gone = || match fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) {
+            Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+            Err(_) => true,
+        };
         eventually(gone).await;
     }
 
