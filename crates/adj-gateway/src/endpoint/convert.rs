@@ -83,9 +83,14 @@ impl Converting {
 
     async fn begin(&self, attempt: u32, metered: &mut Metered) -> Result<(ModelEvent, EventStream), ProviderError> {
         let mut events = self.provider.stream(&self.inward.request, attempt);
-        let first = events.next().await.unwrap_or_else(|| Err(broke_off()))?;
-        metered.mark_first_byte();
-        Ok((first, events))
+        loop {
+            let first = events.next().await.unwrap_or_else(|| Err(broke_off()))?;
+            metered.mark_first_byte();
+            // What stands in the answer's head is not yet an answer, and what fails after it may be repeated.
+            if !matches!(first, ModelEvent::Limits(_)) {
+                return Ok((first, events));
+            }
+        }
     }
 
     async fn collect(&self, attempt: u32, metered: &mut Metered) -> Result<Response<Body>, ProviderError> {

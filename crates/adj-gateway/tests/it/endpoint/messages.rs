@@ -3,7 +3,7 @@
 use super::{
     Door,
     client::{Answer, ask},
-    puppet::{Puppet, chunk, stream_head, whole},
+    puppet::{Puppet, chunk, say, stream_end, stream_head, whole},
 };
 use adj_domain::{FailureKind, Usage};
 use adj_gateway::endpoint::Outcome;
@@ -238,6 +238,12 @@ async fn failures_have_the_shape_and_the_words_that_the_client_acts_on() {
     let failure = |status: &str, headers: &str, message: &str| {
         whole(status, headers, json!({"error": {"message": message}}).to_string())
     };
+    let head_then_error = vec![
+        say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-ratelimit-limit-requests: 50\r\n\
+             x-ratelimit-remaining-requests: 49\r\ntransfer-encoding: chunked\r\n\r\n"),
+        chunk("data: {\"error\":{\"code\":\"server_is_overloaded\",\"message\":\"too many of you\"}}\n\n"),
+        stream_end(),
+    ];
     let cases = [
         (failure("429 Slow", "retry-after: 30\r\n", "slow down"), 429, "rate_limit_error", "slow down"),
         (
@@ -249,6 +255,8 @@ async fn failures_have_the_shape_and_the_words_that_the_client_acts_on() {
         (failure("401 No", "", "no such key"), 401, "authentication_error", "no such key"),
         (failure("400 Bad", "", "no such field"), 400, "invalid_request_error", "no such field"),
         (page, 502, "api_error", "text/html"),
+        // Nothing was said but what the head says of limits: it is repeated, and then told with its own status.
+        (head_then_error, 529, "overloaded_error", "too many of you"),
     ];
     for (acts, status, kind, words) in cases {
         for stream in [true, false] {
