@@ -11,7 +11,11 @@ use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRequest, Timestamp
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Gateway {
     accounts: BTreeMap<String, Account>,
     retries: RetryPolicy,
-    catalogue: Catalogue,
+    /// `None`: the built-in one, which is read when it is first needed.
+    catalogue: Option<Catalogue>,
 }
 
 #[derive(Debug)]
@@ -31,18 +36,19 @@ struct Account {
 
 impl Gateway {
     pub fn new(retries: RetryPolicy) -> Self {
-        Self { accounts: BTreeMap::new(), retries, catalogue: Catalogue::builtin() }
+        Self { accounts: BTreeMap::new(), retries, catalogue: None }
     }
 
     /// Knows of models what this catalogue says.
     #[must_use]
     pub fn knowing(mut self, catalogue: Catalogue) -> Self {
-        self.catalogue = catalogue;
+        self.catalogue = Some(catalogue);
         self
     }
 
-    pub fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+    fn catalogue(&self) -> &Catalogue {
+        static BUILTIN: LazyLock<Catalogue> = LazyLock::new(Catalogue::builtin);
+        self.catalogue.as_ref().unwrap_or(&BUILTIN)
     }
 
     /// Adds a vendor, or replaces the one of that name.
@@ -275,7 +281,7 @@ impl ModelCaller for Gateway {
         let attempts = progress.attempts;
         match outcome {
             Ok(answer) => {
-                let cost = self.catalogue.cost(&request.model, answer.usage, Timestamp::now());
+                let cost = self.catalogue().cost(&request.model, answer.usage, Timestamp::now());
                 Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, ..answer })
             }
             Err(error) => Err(ModelFailure {

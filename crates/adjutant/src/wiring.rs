@@ -93,7 +93,10 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
             crate::settings::path().map_or_else(|| "the settings file".to_owned(), |path| path.display().to_string())
         )));
     };
-    let mut gateway = Gateway::new(RetryPolicy::default()).knowing(catalogue()?);
+    let mut gateway = Gateway::new(RetryPolicy::default());
+    if let Some(catalogue) = own_catalogue()? {
+        gateway = gateway.knowing(catalogue);
+    }
     for (vendor, provider) in settings.providers() {
         gateway = gateway.with(vendor, provider);
     }
@@ -115,16 +118,18 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
     Ok(Models { gateway, model })
 }
 
-/// What is known of models: the built-in catalogue, and what the user's file says before it.
-pub fn catalogue() -> Result<Catalogue> {
-    let Some(path) = crate::settings::models_path() else { return Ok(Catalogue::builtin()) };
+/// The catalogue of models with what the user's file says before it, if there is one.
+pub fn own_catalogue() -> Result<Option<Catalogue>> {
+    let Some(path) = crate::settings::models_path() else { return Ok(None) };
     let file = path.display().to_string();
     match std::fs::read_to_string(&path) {
-        Ok(text) => Catalogue::builtin().with(&text, &file).map_err(|error| {
-            Failure::usage(error)
-                .hint("`adjutant help models` says what an entry is; without the file the built-in ones hold")
+        Ok(text) => Catalogue::builtin().with(&text, &file).map(Some).map_err(|error| {
+            Failure::usage(error).hint(
+                "an entry is [[model]] with match = \"vendor/name\" and rates = { input = \"3\", output = \"15\" }; \
+                 without the file the built-in ones hold",
+            )
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Catalogue::builtin()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::unusable(error, format_args!("cannot read {file}"))),
     }
 }

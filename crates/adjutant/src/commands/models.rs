@@ -35,7 +35,7 @@ struct Row<'a> {
 }
 
 pub fn models(name: Option<&str>, json: bool) -> Result<ExitCode> {
-    let catalogue = wiring::catalogue()?;
+    let catalogue = wiring::own_catalogue()?.unwrap_or_default();
     let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
     let ready = settings.which_vendors();
     let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
