@@ -431,7 +431,7 @@ impl Governor {
         let actual = match how {
             Ended::Answered(usage) => {
                 pool.habit.learn(attempt.input, usage);
-                let input = usage.input_tokens.saturating_add(usage.cache_write_tokens);
+                let input = usage.uncached_tokens();
                 Needs { total: usage.total_tokens(), input, output: usage.output_tokens }
             }
             Ended::Failed(error) if error.is_unsent || error.status.is_some() => {
@@ -493,7 +493,7 @@ impl Habit {
     }
 
     fn learn(&mut self, estimated: u64, usage: &Usage) {
-        let fresh = usage.input_tokens.saturating_add(usage.cache_write_tokens);
+        let fresh = usage.uncached_tokens();
         let permille = (fresh.saturating_mul(1000) / estimated.max(1)).clamp(20, 2000);
         self.fresh_permille = (3 * self.fresh_permille + permille) / 4;
         self.output = (self.output.saturating_mul(3).saturating_add(usage.output_tokens)) / 4;
