@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -176,15 +179,18 @@ impl Gateway {
         let is_first = progress.attempts == 0;
         let since = Instant::now();
         progress.queued_since = Some(since);
+        let waits = &progress.waits;
         // Whoever tries again was told already why that takes some time.
         let on_wait = |because, wait| {
+            waits.store(true, Ordering::Relaxed);
             if is_first {
                 on_delta(Delta::Waiting { because, wait });
             }
         };
         let entered = door.enter(asked, left, on_wait).await;
+        progress.queued = progress.queued();
         progress.queued_since = None;
-        progress.queued += since.elapsed();
+        progress.waits = AtomicBool::new(false);
         entered
     }
 }
@@ -195,11 +201,14 @@ struct Progress {
     attempts: u32,
     queued: Duration,
     queued_since: Option<Instant>,
+    /// Who may go at once has not queued, however long the machine took over it.
+    waits: AtomicBool,
 }
 
 impl Progress {
     fn queued(&self) -> Duration {
-        self.queued + self.queued_since.map_or(Duration::ZERO, |since| since.elapsed())
+        let since = self.queued_since.filter(|_| self.waits.load(Ordering::Relaxed));
+        self.queued + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 

@@ -87,7 +87,7 @@ fn session(events: &[Value], run: &str) -> (String, Vec<String>) {
             "session.resumed" | "span.model_request_start" | "user.interrupt" => {}
             "span.model_request_end" => {
                 if body["result"]["status"] == "answered" {
-                    forget(&mut body, &["model_request_start_id", "latency_ms", "first_token_ms"]);
+                    forget(&mut body, &["model_request_start_id", "latency_ms", "first_token_ms", "queued_ms"]);
                     lines.push(body.to_string());
                 }
             }
