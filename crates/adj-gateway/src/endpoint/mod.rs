@@ -2,7 +2,7 @@
 //!
 //! Start at [`Endpoint`]. A caller shows a token ([`Tokens`]), the [`Route`] says which vendor answers, the [`Meter`] is told
 //! before anything leaves and once more when it is over. Where the vendor speaks the caller's wire, everything passes through
-//! as it is ([`forward`]); where it does not, the request becomes neutral and the answer is written anew ([`inward`]).
+//! as it is (`forward`); where it does not, the request becomes neutral and the answer is written anew (`inward`).
 
 mod attribution;
 mod body;
