@@ -5,7 +5,7 @@ use crate::{
     agent::{Confinement, SandboxMode, is_plain, never},
     blueprint::Blueprint,
     id::{BlobHash, SessionId, StepId},
-    model::{ModelRef, Usage},
+    model::{ModelRef, Usage, is_zero},
     money::Costs,
     permission::ApprovalPolicy,
 };
@@ -149,10 +149,6 @@ pub struct Receipt {
     pub output: BlobHash,
     /// The end of the output, for people and for the next attempt.
     pub tail: String,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// One entry of a run's log.
