@@ -7,7 +7,7 @@ use adj_domain::FailureKind;
 use adj_providers::{ProviderError, Reading};
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 use tokio::{
@@ -36,14 +36,14 @@ struct State {
 
 /// The right to make one attempt; dropping it says that nobody wants its answer any more.
 #[derive(Debug)]
-pub struct Permit<'a> {
-    door: &'a Door,
+pub struct Permit {
+    door: Arc<Door>,
     attempt: Option<u64>,
 }
 
 /// A place in the queue; dropping it gives the place up, or what was just decided for it.
-struct Place<'a> {
-    door: &'a Door,
+struct Place {
+    door: Arc<Door>,
     ticket: u64,
     decided: oneshot::Receiver<Result<u64, ProviderError>>,
 }
@@ -56,11 +56,11 @@ impl Door {
 
     /// Waits until an attempt may be made; `on_wait` is told why, if it may not be made at once.
     pub async fn enter(
-        &self,
+        self: &Arc<Self>,
         asked: Asked<'_>,
         longest: Duration,
         on_wait: impl FnOnce(WaitsFor, Option<Duration>),
-    ) -> Result<Permit<'_>, ProviderError> {
+    ) -> Result<Permit, ProviderError> {
         let (mut place, because) = match self.ask(asked) {
             Asking::Go(permit) => return Ok(permit),
             Asking::Waits(place, because) => (place, because),
@@ -98,17 +98,17 @@ impl Door {
         Duration::from_millis(self.lock().governor.opens_at(model, now).saturating_sub(now))
     }
 
-    fn ask(&self, asked: Asked<'_>) -> Asking<'_> {
+    fn ask(self: &Arc<Self>, asked: Asked<'_>) -> Asking {
         let now = self.now();
         let mut state = self.lock();
         match state.governor.enter(asked, now) {
-            Entered::Attempt(number) => Asking::Go(Permit { door: self, attempt: Some(number) }),
+            Entered::Attempt(number) => Asking::Go(Permit { door: Arc::clone(self), attempt: Some(number) }),
             Entered::QueueIsFull => Asking::QueueIsFull,
             Entered::Waits { ticket, because } => {
                 let (sender, decided) = oneshot::channel();
                 state.waiting.insert(ticket, sender);
                 self.decide(&mut state, now);
-                Asking::Waits(Place { door: self, ticket, decided }, because)
+                Asking::Waits(Place { door: Arc::clone(self), ticket, decided }, because)
             }
         }
     }
@@ -134,8 +134,8 @@ impl Door {
         self.next.send_if_modified(|known| std::mem::replace(known, next) != next);
     }
 
-    fn permit(&self, decided: Result<u64, ProviderError>) -> Result<Permit<'_>, ProviderError> {
-        decided.map(|number| Permit { door: self, attempt: Some(number) })
+    fn permit(self: &Arc<Self>, decided: Result<u64, ProviderError>) -> Result<Permit, ProviderError> {
+        decided.map(|number| Permit { door: Arc::clone(self), attempt: Some(number) })
     }
 
     fn ended(&self, attempt: u64, how: Ended<'_>) {
@@ -178,13 +178,13 @@ impl Door {
     }
 }
 
-enum Asking<'a> {
-    Go(Permit<'a>),
-    Waits(Place<'a>, WaitsFor),
+enum Asking {
+    Go(Permit),
+    Waits(Place, WaitsFor),
     QueueIsFull,
 }
 
-impl Permit<'_> {
+impl Permit {
     /// The answer begins.
     pub fn let_in(&self) {
         let Some(attempt) = self.attempt else { return };
@@ -209,7 +209,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(attempt) = self.attempt {
             self.door.ended(attempt, Ended::Dropped);
@@ -217,7 +217,7 @@ impl Drop for Permit<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let now = self.door.now();
         let mut state = self.door.lock();

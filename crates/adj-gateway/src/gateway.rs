@@ -3,20 +3,18 @@
 use crate::{
     AccountLimits, Catalogue, Delta, ModelCaller, OnDelta, RetryPolicy,
     door::{Door, Permit},
+    endpoint::Wire,
     governor::{Asked, Ended},
-    retry::{ATTEMPTS_TO_CONNECT, Jitter},
+    passage::Passage,
     size,
 };
-use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRequest, Timestamp};
+use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Timestamp};
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -32,9 +30,9 @@ pub struct Gateway {
 }
 
 #[derive(Debug)]
-struct Account {
-    provider: Arc<dyn Provider>,
-    door: Door,
+pub(crate) struct Account {
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) door: Arc<Door>,
 }
 
 impl Gateway {
@@ -49,7 +47,8 @@ impl Gateway {
         self
     }
 
-    fn catalogue(&self) -> &Catalogue {
+    /// What is known of models.
+    pub fn catalogue(&self) -> &Catalogue {
         static BUILTIN: LazyLock<Catalogue> = LazyLock::new(Catalogue::builtin);
         self.catalogue.as_ref().unwrap_or(&BUILTIN)
     }
@@ -69,7 +68,7 @@ impl Gateway {
         limits: AccountLimits,
     ) -> Self {
         let vendor = vendor.into();
-        let door = Door::new(vendor.clone(), limits, self.retries.patience());
+        let door = Arc::new(Door::new(vendor.clone(), limits, self.retries.patience()));
         self.accounts.insert(vendor, Account { provider, door });
         self
     }
@@ -90,23 +89,36 @@ impl Gateway {
         self.accounts.keys().map(String::as_str)
     }
 
-    fn no_such_vendor(&self, request: &ModelRequest) -> ModelFailure {
+    /// Returns the protocol that a vendor speaks, if it speaks one.
+    pub fn wire(&self, vendor: &str) -> Option<Wire> {
+        Some(Wire::from(self.account(vendor)?.provider.http()?.wire()))
+    }
+
+    pub(crate) fn account(&self, vendor: &str) -> Option<&Account> {
+        self.accounts.get(vendor)
+    }
+
+    /// How patient requests of other people's agents are served: they have deadlines of their own.
+    pub(crate) fn retries_for_callers(&self) -> RetryPolicy {
+        let patience = Duration::from_secs(50);
+        RetryPolicy {
+            attempts: self.retries.attempts.min(3),
+            longest_retry_after: self.retries.longest_retry_after.min(patience),
+            longest_queue: self.retries.longest_queue.min(patience),
+            ..self.retries.clone()
+        }
+    }
+
+    /// Why a model cannot be called, and what would help.
+    pub(crate) fn no_such_vendor(&self, model: &ModelRef) -> String {
         let known = self.vendors().collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none".to_owned() } else { known };
-        ModelFailure {
-            kind: FailureKind::InvalidRequest,
-            message: format!(
-                "no vendor named \"{}\" is set up for the model {} (set up: {known}); either name a model of a vendor that \
-                 is set up, or put the vendor's key or base URL into the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, \
-                 GEMINI_API_KEY, OPENAI_COMPATIBLE_BASE_URL), or use the scripted vendor with a playbook",
-                request.model.vendor, request.model
-            ),
-            status: None,
-            retry_after_ms: None,
-            attempts: 0,
-            latency_ms: 0,
-            queued_ms: 0,
-        }
+        format!(
+            "no vendor named \"{}\" is set up for the model {model} (set up: {known}); either name a model of a vendor that \
+             is set up, or put the vendor's key or base URL into the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, \
+             GEMINI_API_KEY, OPENAI_COMPATIBLE_BASE_URL), or use the scripted vendor with a playbook",
+            model.vendor
+        )
     }
 
     async fn call_with_retries(
@@ -114,60 +126,8 @@ impl Gateway {
         account: &Account,
         request: &ModelRequest,
         on_delta: &OnDelta,
-        progress: &mut Progress,
+        passage: &mut Passage,
     ) -> Result<ModelAnswer, ProviderError> {
-        let mut jitter = Jitter::new(self.retries.seed);
-        let started = Instant::now();
-        let mut failures = 0;
-        loop {
-            let permit = self.wait_for_turn(&account.door, request, on_delta, progress).await?;
-            progress.attempts += 1;
-            let outcome = attempt(account.provider.as_ref(), request, progress.attempts, on_delta, &permit).await;
-            let error = match outcome {
-                Ok(answer) => {
-                    permit.ended(Ended::Answered(&answer.usage));
-                    return Ok(answer);
-                }
-                Err(error) => error,
-            };
-            permit.ended(Ended::Failed(&error));
-            let is_late = started.elapsed().saturating_sub(progress.queued) >= self.retries.whole;
-            let wait = match error.kind {
-                _ if is_late => None,
-                // The wait for a limit is the queue's business, and no failure of the request.
-                FailureKind::RateLimit => Some(account.door.is_shut_for(&request.model.name)),
-                kind => {
-                    failures += 1;
-                    let is_nobody_at_home = error.is_unsent && failures >= ATTEMPTS_TO_CONNECT;
-                    let wait = self.retries.wait_after(failures, kind, error.retry_after, &mut jitter);
-                    wait.filter(|_| !is_nobody_at_home)
-                }
-            };
-            tracing::debug!(model = %request.model, attempt = progress.attempts, ?wait, kind = ?error.kind, "a model call failed: {error}");
-            let Some(wait) = wait else { return Err(error) };
-            let is_limit = error.kind == FailureKind::RateLimit;
-            if is_limit && self.is_not_waited_for(error.retry_after) {
-                return Err(error);
-            }
-            let next_attempt = progress.attempts + 1;
-            on_delta(Delta::Retrying { next_attempt, wait, kind: error.kind, message: error.message });
-            if !is_limit {
-                tokio::time::sleep(wait).await;
-            }
-        }
-    }
-
-    fn is_not_waited_for(&self, asked: Option<Duration>) -> bool {
-        asked.is_some_and(|asked| asked > self.retries.longest_retry_after)
-    }
-
-    async fn wait_for_turn<'a>(
-        &self,
-        door: &'a Door,
-        request: &ModelRequest,
-        on_delta: &OnDelta,
-        progress: &mut Progress,
-    ) -> Result<Permit<'a>, ProviderError> {
         let caller = &request.caller;
         let asked = Asked {
             flow: caller.run.as_ref().map_or(caller.session.as_str(), |run| run.as_str()),
@@ -175,40 +135,22 @@ impl Gateway {
             input_tokens: size::tokens(request),
             max_output_tokens: u64::from(request.max_output_tokens),
         };
-        let left = self.retries.longest_queue.saturating_sub(progress.queued);
-        let is_first = progress.attempts == 0;
-        let since = Instant::now();
-        progress.queued_since = Some(since);
-        let waits = &progress.waits;
-        // Whoever tries again was told already why that takes some time.
-        let on_wait = |because, wait| {
-            waits.store(true, Ordering::Relaxed);
-            if is_first {
-                on_delta(Delta::Waiting { because, wait });
-            }
-        };
-        let entered = door.enter(asked, left, on_wait).await;
-        progress.queued = progress.queued();
-        progress.queued_since = None;
-        progress.waits = AtomicBool::new(false);
-        entered
-    }
-}
-
-/// How far a call has come, also when it ends in the middle.
-#[derive(Debug, Default)]
-struct Progress {
-    attempts: u32,
-    queued: Duration,
-    queued_since: Option<Instant>,
-    /// Who may go at once has not queued, however long the machine took over it.
-    waits: AtomicBool,
-}
-
-impl Progress {
-    fn queued(&self) -> Duration {
-        let since = self.queued_since.filter(|_| self.waits.load(Ordering::Relaxed));
-        self.queued + since.map_or(Duration::ZERO, |since| since.elapsed())
+        loop {
+            let on_wait = |because, wait| on_delta(Delta::Waiting { because, wait });
+            let permit = passage.enter(asked, on_wait).await?;
+            let error = match attempt(account.provider.as_ref(), request, passage.attempts, on_delta, &permit).await {
+                Ok(answer) => {
+                    permit.ended(Ended::Answered(&answer.usage));
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            permit.ended(Ended::Failed(&error));
+            let Some(again) = passage.again(asked.model, &error) else { return Err(error) };
+            let next_attempt = passage.attempts + 1;
+            on_delta(Delta::Retrying { next_attempt, wait: again.wait, kind: error.kind, message: error.message });
+            again.rest().await;
+        }
     }
 }
 
@@ -218,7 +160,7 @@ async fn attempt(
     request: &ModelRequest,
     number: u32,
     on_delta: &OnDelta,
-    permit: &Permit<'_>,
+    permit: &Permit,
 ) -> Result<ModelAnswer, ProviderError> {
     let started = Instant::now();
     let mut first_token = None;
@@ -276,18 +218,26 @@ impl ModelCaller for Gateway {
         cancel: CancellationToken,
     ) -> Result<ModelAnswer, ModelFailure> {
         let Some(account) = self.accounts.get(&request.model.vendor) else {
-            return Err(self.no_such_vendor(&request));
+            return Err(ModelFailure {
+                kind: FailureKind::InvalidRequest,
+                message: self.no_such_vendor(&request.model),
+                status: None,
+                retry_after_ms: None,
+                attempts: 0,
+                latency_ms: 0,
+                queued_ms: 0,
+            });
         };
         let started = Instant::now();
-        let mut progress = Progress::default();
+        let mut passage = Passage::new(&account.door, &self.retries);
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProviderError::cancelled()),
-            outcome = self.call_with_retries(account, &request, &on_delta, &mut progress) => outcome,
+            outcome = self.call_with_retries(account, &request, &on_delta, &mut passage) => outcome,
         };
         let latency_ms = milliseconds(started.elapsed());
-        let queued_ms = milliseconds(progress.queued());
-        let attempts = progress.attempts;
+        let queued_ms = milliseconds(passage.queued());
+        let attempts = passage.attempts;
         match outcome {
             Ok(answer) => {
                 let cost = self.catalogue().cost(&request.model, answer.usage, Timestamp::now());

@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod fair;
 mod gateway;
 pub mod governor;
+mod passage;
 mod retry;
 mod size;
 

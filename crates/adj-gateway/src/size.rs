@@ -19,6 +19,11 @@ pub fn tokens(request: &ModelRequest) -> u64 {
     let tools = request.tools.iter();
     let tools = tools.map(|tool| tool.name.len() + tool.description.len() + of_json(&tool.input_schema));
     let bytes = request.system.len() + items.sum::<usize>() + tools.sum::<usize>();
+    of_bytes(bytes)
+}
+
+/// Estimates the tokens of a request out of its length alone.
+pub fn of_bytes(bytes: usize) -> u64 {
     (bytes / BYTES_PER_TOKEN) as u64 + 1
 }
 

@@ -1,6 +1,6 @@
 //! The neutral stream: what every vendor's answer becomes while it arrives.
 
-use crate::{ProviderError, headers::Reading};
+use crate::{HttpProvider, ProviderError, headers::Reading};
 use adj_domain::{AnswerBlock, ModelRequest, StopReason, Usage};
 use futures_util::stream::BoxStream;
 use std::fmt;
@@ -45,4 +45,9 @@ pub trait Provider: fmt::Debug + Send + Sync {
     ///
     /// `attempt` counts from 1. The stream ends after [`ModelEvent::Finished`] or after its first error.
     fn stream(&self, request: &ModelRequest, attempt: u32) -> EventStream;
+
+    /// The vendor behind it, where requests can also be passed on in the vendor's own words.
+    fn http(&self) -> Option<&HttpProvider> {
+        None
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
 use adj_domain::{FailureKind, ModelRequest, Timestamp};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use reqwest::{Client, Response, Url, header};
+use reqwest::{Client, Response, StatusCode, Url, header};
 use std::{
     collections::VecDeque,
     error::Error,
@@ -144,11 +144,7 @@ impl HttpProvider {
                 ))
             }));
         }
-        let said = of_limits(&head);
-        let Pause { wait, scope } = headers::pause(&said, &body, Timestamp::now());
-        let mut error = ProviderError::from_status(status.as_u16(), &body, wait);
-        error.scope = scope;
-        error.readings = headers::readings(&said, Timestamp::now());
+        let mut error = refused(status, &head, &body);
         if status.is_redirection() {
             error.message =
                 format!("{} redirects (HTTP status {}); keys are not sent on", self.base_url, status.as_u16());
@@ -203,6 +199,10 @@ impl Provider for HttpProvider {
             WireKind::Gemini => self.run::<gemini::GenerateContent>(encoded),
             WireKind::Chat => self.run::<chat::Chat>(encoded),
         }
+    }
+
+    fn http(&self) -> Option<&HttpProvider> {
+        Some(self)
     }
 }
 
@@ -426,6 +426,19 @@ fn with_causes(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What a refusal says: in its status, in what it says of limits, in the vendor's words.
+fn refused(status: StatusCode, head: &header::HeaderMap, body: &[u8]) -> ProviderError {
+    let said = of_limits(head);
+    let Pause { wait, scope } = headers::pause(&said, body, Timestamp::now());
+    let mut error = ProviderError::from_status(status.as_u16(), body, wait);
+    error.scope = scope;
+    error.readings = headers::readings(&said, Timestamp::now());
+    if error.kind == FailureKind::RateLimit && error.retry_after.is_none() {
+        error.retry_after = headers::asked_in_words(&error.message);
+    }
+    error
 }
 
 /// Picks out the headers that speak of limits; as many as any vendor sends.

@@ -178,6 +178,12 @@ impl Settings {
         Ok(Self { vendors, timeouts: Timeouts::default() })
     }
 
+    /// Returns the names of all variables that keys and addresses are read from.
+    pub fn variables() -> impl Iterator<Item = &'static str> {
+        let of = |known: &Known| [Some(known.key), known.other_key, known.token, Some(known.base_url)];
+        KNOWN.iter().flat_map(of).flatten().chain(["OLLAMA_HOST"])
+    }
+
     /// Returns the names of the vendors that are set up.
     pub fn which_vendors(&self) -> Vec<&str> {
         self.vendors.keys().map(String::as_str).collect()

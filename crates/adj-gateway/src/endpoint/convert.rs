@@ -7,10 +7,7 @@ use super::{
     meter::{Metered, Outcome},
     wire::Wire,
 };
-use crate::{
-    gateway::is_content,
-    retry::{Jitter, RetryPolicy},
-};
+use crate::{gateway::is_content, governor::Asked};
 use adj_domain::{EventId, FailureKind, StopReason};
 use adj_providers::{Accumulator, EventStream, ModelEvent, Provider, ProviderError};
 use bytes::Bytes;
@@ -23,17 +20,18 @@ use tokio_util::sync::CancellationToken;
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A request in neutral form, on its way.
-pub(super) struct Converting {
+pub(super) struct Converting<'a> {
     pub(super) wire: Wire,
     pub(super) request: EventId,
     pub(super) provider: Arc<dyn Provider>,
     pub(super) inward: Inward,
+    pub(super) asked: Asked<'a>,
     pub(super) asked_model: String,
     pub(super) streams: bool,
     pub(super) revoked: CancellationToken,
 }
 
-impl Converting {
+impl Converting<'_> {
     /// Calls the vendor and answers in the caller's words.
     pub(super) async fn run(self, mut metered: Metered) -> Response<Body> {
         metered.closing.losses = self.inward.losses.list();
@@ -56,49 +54,52 @@ impl Converting {
     }
 
     async fn answer(&self, mut metered: Metered) -> Response<Body> {
-        // Before anything is said to the caller a failed attempt can be repeated; long waits are the caller's own.
-        let policy = RetryPolicy { attempts: 3, longest_retry_after: Duration::from_secs(5), ..RetryPolicy::default() };
-        let mut jitter = Jitter::new(policy.seed);
-        let mut attempt = 1;
+        // Before anything is said to the caller a failed attempt can be repeated.
         loop {
+            if let Err(error) = metered.enter(self.asked).await {
+                return self.give_up(error, &mut metered);
+            }
             let outcome = match self.streams {
-                true => self.begin(attempt, &mut metered).await.map(Answered::Begun),
-                false => self.collect(attempt, &mut metered).await.map(Answered::Whole),
+                true => self.begin(&mut metered).await.map(Answered::Begun),
+                false => self.collect(&mut metered).await.map(Answered::Whole),
             };
             let error = match outcome {
                 Ok(Answered::Begun((first, events))) => return self.stream(first, events, metered),
                 Ok(Answered::Whole(response)) => return response,
                 Err(error) => error,
             };
-            let Some(wait) = policy.wait_after(attempt, error.kind, error.retry_after, &mut jitter) else {
-                metered.closing.status = error.status;
-                metered.fail(error.kind, error.message.clone());
-                return refusal(error).response(self.wire);
-            };
-            attempt += 1;
-            metered.closing.retries += 1;
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    async fn begin(&self, attempt: u32, metered: &mut Metered) -> Result<(ModelEvent, EventStream), ProviderError> {
-        let mut events = self.provider.stream(&self.inward.request, attempt);
-        loop {
-            let first = events.next().await.unwrap_or_else(|| Err(broke_off()))?;
-            metered.mark_first_byte();
-            // What stands in the answer's head is not yet an answer, and what fails after it may be repeated.
-            if !matches!(first, ModelEvent::Limits(_)) {
-                return Ok((first, events));
+            match metered.again(&error) {
+                Some(again) => again.rest().await,
+                None => return self.give_up(error, &mut metered),
             }
         }
     }
 
-    async fn collect(&self, attempt: u32, metered: &mut Metered) -> Result<Response<Body>, ProviderError> {
+    fn give_up(&self, error: ProviderError, metered: &mut Metered) -> Response<Body> {
+        metered.closing.status = error.status;
+        metered.fail(error.kind, error.message.clone());
+        refusal(error).response(self.wire)
+    }
+
+    async fn begin(&self, metered: &mut Metered) -> Result<(ModelEvent, EventStream), ProviderError> {
+        let mut events = self.provider.stream(&self.inward.request, metered.attempts());
+        loop {
+            let first = events.next().await.unwrap_or_else(|| Err(broke_off()))?;
+            metered.let_in();
+            match first {
+                // What stands in the answer's head is not yet an answer, and what fails after it may be repeated.
+                ModelEvent::Limits(readings) => metered.learn(&readings),
+                first => return Ok((first, events)),
+            }
+        }
+    }
+
+    async fn collect(&self, metered: &mut Metered) -> Result<Response<Body>, ProviderError> {
         let mut accumulator = Accumulator::new();
-        let mut events = self.provider.stream(&self.inward.request, attempt);
+        let mut events = self.provider.stream(&self.inward.request, metered.attempts());
         while let Some(event) = events.next().await {
             let event = event?;
-            metered.mark_first_byte();
+            metered.let_in();
             note(&event, metered);
             accumulator.push(event)?;
         }
@@ -201,8 +202,8 @@ fn note(event: &ModelEvent, metered: &mut Metered) {
                 metered.closing.losses.push(format!("the stop reason {word}"));
             }
         }
-        ModelEvent::Limits(_)
-        | ModelEvent::TextDelta { .. }
+        ModelEvent::Limits(readings) => metered.learn(readings),
+        ModelEvent::TextDelta { .. }
         | ModelEvent::ReasoningDelta { .. }
         | ModelEvent::ToolCallDelta { .. }
         | ModelEvent::Block(_) => {}

@@ -9,6 +9,7 @@ use super::{
     tap::{Shape, Tap},
     wire::Wire,
 };
+use crate::governor::Asked;
 use adj_domain::{FailureKind, ModelRef};
 use adj_providers::{
     HttpProvider, ProviderError,
@@ -67,14 +68,23 @@ pub(super) struct Forwarding<'a> {
     pub(super) body: Held,
     pub(super) provider: &'a HttpProvider,
     pub(super) model: &'a ModelRef,
+    pub(super) asked: Asked<'a>,
     pub(super) revoked: CancellationToken,
     pub(super) tapped_bytes: usize,
 }
 
 impl Forwarding<'_> {
     /// Sends the request and answers with what comes back.
-    pub(super) async fn run(self, mut metered: Metered) -> Response<Body> {
-        let (wire, wanted) = (self.ask.wire, self.wanted());
+    pub(super) async fn run(self, metered: Metered) -> Response<Body> {
+        let (wire, revoked) = (self.ask.wire, self.revoked.clone());
+        tokio::select! {
+            biased;
+            () = revoked.cancelled() => is_revoked().response(wire),
+            answered = self.answer(metered) => answered,
+        }
+    }
+
+    async fn answer(self, mut metered: Metered) -> Response<Body> {
         let body = match &self.ask.in_path {
             Some(_) => self.body.bytes.clone(),
             None => self.top.with_model(&self.body.bytes, &self.model.name),
@@ -85,37 +95,69 @@ impl Forwarding<'_> {
             headers: passed_headers(self.headers, &NOT_PASSED_ON),
             body,
         };
-        let sent = tokio::select! {
-            biased;
-            () = self.revoked.cancelled() => return revoked().response(wire),
-            sent = self.provider.forward(raw) => sent,
-        };
-        let mut answer = match sent {
-            Ok(answer) => answer,
-            Err(error) => {
-                metered.fail(error.kind, error.message.clone());
-                return upstream(error).response(wire);
+        let mut refused: Option<(RawAnswer, Bytes)> = None;
+        loop {
+            // Counting costs nothing, and has limits of its own.
+            if self.ask.operation == Operation::Generate
+                && let Err(error) = metered.enter(self.asked).await
+            {
+                return match refused {
+                    // The vendor's own words say more than that there was no time to wait any longer.
+                    Some((answer, body)) => self.pass_on(answer, Some(body), metered),
+                    None => self.fail(error, metered),
+                };
             }
-        };
-        // The vendor has it now.
-        drop(self.body);
-        metered.mark_first_byte();
+            let mut answer = match self.provider.forward(raw.clone()).await {
+                Ok(answer) => answer,
+                Err(error) => match metered.again(&error).filter(|_| error.is_unsent) {
+                    Some(again) => {
+                        again.rest().await;
+                        continue;
+                    }
+                    None => return self.fail(error, metered),
+                },
+            };
+            metered.mark_first_byte();
+            metered.learn(&answer.readings());
+            if answer.status.is_success() {
+                return match check(&mut answer, self.wanted()).await {
+                    Ok(first) => {
+                        metered.let_in();
+                        self.pass_on(answer, first, metered)
+                    }
+                    Err(error) => self.fail(error, metered),
+                };
+            }
+            let (body, error) = match answer.refusal().await {
+                Ok(refusal) => refusal,
+                Err(error) => return self.fail(error, metered),
+            };
+            // Everything else callers repeat themselves, with a patience of their own; but a fleet that does so about a limit
+            // is a storm.
+            match metered.again(&error).filter(|_| error.kind == FailureKind::RateLimit) {
+                Some(again) => {
+                    refused = Some((answer, body));
+                    again.rest().await;
+                }
+                None => return self.pass_on(answer, Some(body), metered),
+            }
+        }
+    }
+
+    /// Answers for the vendor, which did not.
+    fn fail(&self, error: ProviderError, mut metered: Metered) -> Response<Body> {
+        metered.fail(error.kind, error.message.clone());
+        upstream(error).response(self.ask.wire)
+    }
+
+    /// Answers with what the vendor says.
+    fn pass_on(self, answer: RawAnswer, first: Option<Bytes>, mut metered: Metered) -> Response<Body> {
+        let wire = self.ask.wire;
         metered.closing.status = Some(answer.status.as_u16());
         metered.closing.vendor_request = request_id(&answer.headers);
         let shape = match answer.status.is_success() {
-            true => wanted,
+            true => self.wanted(),
             false => Shape::Failure(answer.status.as_u16()),
-        };
-        let first = if answer.status.is_success() {
-            match check(&mut answer, wanted).await {
-                Ok(first) => first,
-                Err(error) => {
-                    metered.fail(error.kind, error.message.clone());
-                    return upstream(error).response(wire);
-                }
-            }
-        } else {
-            None
         };
         let mut response = Response::new(());
         *response.status_mut() = answer.status;
@@ -132,6 +174,7 @@ impl Forwarding<'_> {
             response.headers_mut().insert("x-adjutant-model", model);
         }
         let tap = Tap::new(wire, shape, self.tapped_bytes);
+        let first = first.filter(|first| !first.is_empty());
         let mut flow = Flow { wire, answer, first, left, tap, metered, revoked: self.revoked, is_over: false };
         if left == Some(0) {
             flow.end();
@@ -280,7 +323,7 @@ impl Flow {
     }
 }
 
-fn revoked() -> Refusal {
+fn is_revoked() -> Refusal {
     Refusal::new(RefusalKind::Unauthenticated, "adjutant: the token was revoked")
 }
 

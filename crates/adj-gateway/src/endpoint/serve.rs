@@ -1,7 +1,7 @@
 //! The server: connections, their bounds, and what each request goes through.
 
 use super::{
-    Attribution, Meter, Opening, Question, Refusal, RefusalKind, Route, Served, Target, Tokens, Wire,
+    Attribution, Meter, Opening, Question, Refusal, RefusalKind, Route, Tokens, Wire,
     body::{self, Body, Room},
     call::{Ask, Call, shown_tokens},
     convert::Converting,
@@ -12,8 +12,8 @@ use super::{
     splice::Top,
     token::Caller,
 };
-use adj_domain::EventId;
-use adj_providers::Provider;
+use crate::{Gateway, governor::Asked, size};
+use adj_domain::{BlobHash, EventId};
 use hyper::{
     Request, Response, StatusCode, body::Incoming, http::request::Parts, server::conn::http1, service::service_fn,
 };
@@ -21,6 +21,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+/// What a request is taken to ask for at most, where its own words are not looked at. An estimate, for limits only.
+const MAX_OUTPUT_TOKENS: u64 = 16_384;
 
 /// How much callers may ask of this door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Inner {
+    gateway: Arc<Gateway>,
     tokens: Arc<Tokens>,
     route: Arc<dyn Route>,
     meter: Arc<dyn Meter>,
@@ -74,9 +78,15 @@ pub enum ServeError {
 }
 
 impl Endpoint {
-    pub fn new(tokens: Arc<Tokens>, route: Arc<dyn Route>, meter: Arc<dyn Meter>, bounds: Bounds) -> Self {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        tokens: Arc<Tokens>,
+        route: Arc<dyn Route>,
+        meter: Arc<dyn Meter>,
+        bounds: Bounds,
+    ) -> Self {
         let room = Room::new(bounds.bodies_bytes, bounds.body_bytes, bounds.pause);
-        Self { inner: Arc::new(Inner { tokens, route, meter, bounds, room }) }
+        Self { inner: Arc::new(Inner { gateway, tokens, route, meter, bounds, room }) }
     }
 
     /// Serves until it is told to stop; then every connection ends at once, and so does what the vendors were saying.
@@ -209,9 +219,15 @@ impl Inner {
             return Err(Refusal::invalid("the request names no model, or one with an impossible name"));
         }
         let question = Question { session: &caller.session, wire: ask.wire, model: asked_model };
-        let Target { model, served } = self.route.target(question)?;
+        let model = self.route.target(question)?;
+        let account = self.gateway.account(&model.vendor);
+        let account = account.ok_or_else(|| Refusal::invalid(self.gateway.no_such_vendor(&model)))?;
+        let same = account.provider.http().filter(|provider| Wire::from(provider.wire()) == ask.wire);
+        if same.is_none() && ask.operation == Operation::CountTokens {
+            return Ok(inward::estimate(ask.wire, &held.bytes));
+        }
         let request = EventId::from_random(random()?);
-        let opening = |converted| Opening {
+        let opening = Opening {
             request: request.clone(),
             session: caller.session.clone(),
             wire: ask.wire,
@@ -220,50 +236,48 @@ impl Inner {
             model: model.clone(),
             attribution: Attribution::of(&head.headers),
             request_bytes: held.bytes.len() as u64,
-            converted,
+            body_hash: BlobHash::of(&held.bytes),
+            converted: same.is_none(),
         };
-        match &served {
-            Served::Http(provider) if Wire::from(provider.wire()) == ask.wire => {
-                let metered = Metered::open(&self.meter, opening(false)).await?;
-                let forwarding = Forwarding {
-                    ask,
-                    uri: &head.uri,
-                    headers: &head.headers,
-                    top: &top,
-                    body: held,
-                    provider,
-                    model: &model,
-                    revoked: caller.revoked,
-                    tapped_bytes: self.bounds.tapped_bytes,
-                };
-                Ok(forwarding.run(metered).await)
-            }
-            Served::Http(_) | Served::Neutral(_) => {
-                if ask.operation == Operation::CountTokens {
-                    return Ok(inward::estimate(ask.wire, &held.bytes));
-                }
-                let mut inward = Inward::read(ask.wire, &held.bytes, &model, &caller.session)?;
-                let provider: Arc<dyn Provider> = match &served {
-                    Served::Http(provider) => {
-                        inward.fit(provider.wire());
-                        Arc::clone(provider) as _
-                    }
-                    Served::Neutral(provider) => Arc::clone(provider),
-                };
-                let metered = Metered::open(&self.meter, opening(true)).await?;
-                let (asked_model, revoked) = (asked_model.to_owned(), caller.revoked);
-                let converting = Converting {
-                    wire: ask.wire,
-                    request: request.clone(),
-                    provider,
-                    inward,
-                    asked_model,
-                    streams: top.stream,
-                    revoked,
-                };
-                Ok(converting.run(metered).await)
-            }
+        let asked = Asked {
+            flow: caller.session.as_str(),
+            model: &model.name,
+            input_tokens: size::of_bytes(held.bytes.len()),
+            max_output_tokens: MAX_OUTPUT_TOKENS,
+        };
+        if let Some(provider) = same {
+            let metered = Metered::open(&self.meter, &self.gateway, account, opening).await?;
+            let forwarding = Forwarding {
+                ask,
+                uri: &head.uri,
+                headers: &head.headers,
+                top: &top,
+                body: held,
+                provider,
+                model: &model,
+                asked,
+                revoked: caller.revoked.clone(),
+                tapped_bytes: self.bounds.tapped_bytes,
+            };
+            return Ok(forwarding.run(metered).await);
         }
+        let mut inward = Inward::read(ask.wire, &held.bytes, &model, &caller.session)?;
+        if let Some(provider) = account.provider.http() {
+            inward.fit(provider.wire());
+        }
+        let asked = Asked { max_output_tokens: u64::from(inward.request.max_output_tokens), ..asked };
+        let metered = Metered::open(&self.meter, &self.gateway, account, opening).await?;
+        let converting = Converting {
+            wire: ask.wire,
+            request,
+            provider: Arc::clone(&account.provider),
+            inward,
+            asked,
+            asked_model: asked_model.to_owned(),
+            streams: top.stream,
+            revoked: caller.revoked.clone(),
+        };
+        Ok(converting.run(metered).await)
     }
 }
 

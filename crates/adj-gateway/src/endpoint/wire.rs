@@ -14,6 +14,17 @@ pub enum Wire {
     Gemini,
 }
 
+impl Wire {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::Chat => "chat",
+            Self::Gemini => "gemini",
+        }
+    }
+}
+
 impl From<WireKind> for Wire {
     fn from(kind: WireKind) -> Self {
         match kind {

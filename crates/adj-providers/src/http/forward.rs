@@ -1,9 +1,16 @@
 //! A request that somebody else wrote in the vendor's own words: it goes out as it is, and the answer comes back as it is.
 
-use super::{Credentials, Deadlines, HttpProvider, SHORTEST_KEY, chunk, connection_error, join, sensitive};
-use crate::{ProviderError, Timeouts, WireKind, scrub::Scrub};
-use adj_domain::FailureKind;
-use bytes::Bytes;
+use super::{
+    Credentials, Deadlines, HttpProvider, MAX_ERROR_BODY_BYTES, SHORTEST_KEY, chunk, connection_error, join, of_limits,
+    refused, sensitive,
+};
+use crate::{
+    ProviderError, Timeouts, WireKind,
+    headers::{self, Reading},
+    scrub::Scrub,
+};
+use adj_domain::{FailureKind, Timestamp};
+use bytes::{Bytes, BytesMut};
 use reqwest::{
     Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderName},
@@ -96,6 +103,24 @@ impl HttpProvider {
 }
 
 impl RawAnswer {
+    /// Returns what the answer's head says of limits.
+    pub fn readings(&self) -> Vec<Reading> {
+        headers::readings(&of_limits(&self.headers), Timestamp::now())
+    }
+
+    /// Reads how a refusal begins, and says what it means; the rest is still to come.
+    pub async fn refusal(&mut self) -> Result<(Bytes, ProviderError), ProviderError> {
+        let mut body = BytesMut::new();
+        while body.len() < MAX_ERROR_BODY_BYTES
+            && let Some(bytes) = self.chunk().await?
+        {
+            body.extend_from_slice(&bytes);
+        }
+        let body = body.freeze();
+        let error = refused(self.status, &self.headers, &body);
+        Ok((body, error))
+    }
+
     /// Returns the next bytes as they arrived, the vendor's own key blotted out; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ProviderError> {
         while let Some(response) = &mut self.response {

@@ -153,7 +153,7 @@ async fn only_this_machine_may_knock() {
         fn target(
             &self,
             _: adj_gateway::endpoint::Question<'_>,
-        ) -> Result<adj_gateway::endpoint::Target, adj_gateway::endpoint::Refusal> {
+        ) -> Result<adj_domain::ModelRef, adj_gateway::endpoint::Refusal> {
             Err(adj_gateway::endpoint::Refusal::invalid("nothing"))
         }
         fn models(&self, _: &SessionId) -> Vec<String> {
@@ -161,7 +161,8 @@ async fn only_this_machine_may_knock() {
         }
     }
     let book = Arc::clone(&door.book);
-    let endpoint = Endpoint::new(Arc::clone(&door.tokens), Arc::new(Nobody), book as _, Bounds::default());
+    let gateway = Arc::new(adj_gateway::Gateway::default());
+    let endpoint = Endpoint::new(gateway, Arc::clone(&door.tokens), Arc::new(Nobody), book as _, Bounds::default());
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("a port is free");
     let error = endpoint.serve(listener, door.stop.clone()).await.expect_err("it is open to everybody");
     assert!(error.to_string().contains("must not be reachable from other machines"), "{error}");

@@ -245,7 +245,7 @@ async fn failures_have_the_shape_and_the_words_that_the_client_acts_on() {
         stream_end(),
     ];
     let cases = [
-        (failure("429 Slow", "retry-after: 30\r\n", "slow down"), 429, "rate_limit_error", "slow down"),
+        (failure("429 Slow", "retry-after: 70\r\n", "slow down"), 429, "rate_limit_error", "slow down"),
         (
             failure("400 Bad", "", "maximum context length is 9"),
             400,
@@ -267,7 +267,7 @@ async fn failures_have_the_shape_and_the_words_that_the_client_acts_on() {
             assert_eq!((answer.status, &error["error"]["type"]), (status, &json!(kind)), "{}", answer.text());
             assert!(answer.text().contains(words), "{}", answer.text());
             if status == 429 {
-                assert_eq!(answer.header("retry-after"), Some("30"));
+                assert_eq!(answer.header("retry-after"), Some("70"));
             }
             let closing = door.closed().await.remove(0);
             assert!(matches!(closing.outcome, Outcome::Failed { .. }));

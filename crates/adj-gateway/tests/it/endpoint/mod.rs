@@ -13,10 +13,8 @@ mod responses;
 use self::client::{Answer, ask};
 use adj_domain::{ModelRef, Secret, SessionId};
 use adj_gateway::{
-    CancellationToken,
-    endpoint::{
-        Bounds, Closing, Endpoint, Meter, Opening, Question, Refusal, RefusalKind, Route, Served, Target, Tokens,
-    },
+    CancellationToken, Gateway, RetryPolicy,
+    endpoint::{Bounds, Closing, Endpoint, Meter, Opening, Question, Refusal, RefusalKind, Route, Tokens},
 };
 use adj_providers::{HttpProvider, Timeouts, WireKind, http::Credentials};
 use async_trait::async_trait;
@@ -67,13 +65,12 @@ impl Meter for Book {
 
 /// Sends every request to one vendor; the model `other` has another name there.
 #[derive(Debug)]
-struct One(Arc<HttpProvider>);
+struct One;
 
 impl Route for One {
-    fn target(&self, question: Question<'_>) -> Result<Target, Refusal> {
+    fn target(&self, question: Question<'_>) -> Result<ModelRef, Refusal> {
         let name = if question.model == "other" { "the \"real\" one" } else { question.model };
-        let model = ModelRef { vendor: "vendor".to_owned(), name: name.to_owned() };
-        Ok(Target { model, served: Served::Http(Arc::clone(&self.0)) })
+        Ok(ModelRef { vendor: "vendor".to_owned(), name: name.to_owned() })
     }
 
     fn models(&self, _session: &SessionId) -> Vec<String> {
@@ -118,7 +115,8 @@ impl Door {
         let until = Instant::now() + Duration::from_secs(600);
         let token = tokens.issue(session(), until).expect("there is randomness");
         let book = Arc::new(book);
-        let endpoint = Endpoint::new(Arc::clone(&tokens), Arc::new(One(provider)), Arc::clone(&book) as _, bounds);
+        let gateway = Arc::new(Gateway::new(RetryPolicy::default()).with("vendor", provider));
+        let endpoint = Endpoint::new(gateway, Arc::clone(&tokens), Arc::new(One), Arc::clone(&book) as _, bounds);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let stop = CancellationToken::new();

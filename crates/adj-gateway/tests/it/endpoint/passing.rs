@@ -163,7 +163,7 @@ async fn failures_of_the_vendor_pass_with_their_headers_and_without_its_key() {
     let cases = [
         (
             "429 Too Many Requests",
-            "retry-after: 7\r\nx-ratelimit-reset-tokens: 6m0s\r\nanthropic-ratelimit-unified-status: rejected\r\nset-cookie: a=b\r\nrequest-id: req_7\r\n",
+            "retry-after: 70\r\nx-ratelimit-reset-tokens: 6m0s\r\nanthropic-ratelimit-unified-status: rejected\r\nset-cookie: a=b\r\nrequest-id: req_7\r\n",
             "{\"error\": {\"message\":\"slow  down\"}, \"x\":1}".to_owned(),
             FailureKind::RateLimit,
         ),
@@ -359,4 +359,25 @@ async fn several_requests_share_a_connection() {
         assert_eq!(header(&answer.head, "connection"), None);
     }
     assert_eq!(door.closed().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_limit_is_waited_for_and_no_caller_sees_it() {
+    for wire in WIRES {
+        let vendor = FakeVendor::with(|asked| match asked.number {
+            0 => Reply::failure(429, "rate_limit_error", "slow down").retry_after("1"),
+            _ => Reply::text("Said."),
+        });
+        let base = if wire == WireKind::Anthropic { vendor.url() } else { vendor.v1_url() };
+        let door = Door::to(wire, &base).await;
+        let body = strict_body(wire);
+        let begun = Instant::now();
+        let answers = futures_util::future::join_all((0..8).map(|_| door.post(wire, body.as_bytes()))).await;
+        assert!(answers.iter().all(|answer| answer.status == 200 && answer.text().contains("Said.")), "{wire:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(1), "the vendor's own time is waited for");
+        assert_eq!(vendor.requests().len(), 9, "{wire:?}: nobody but the refused one asks twice");
+        let closings = door.closed().await;
+        assert_eq!(closings.iter().map(|closing| closing.retries).sum::<u32>(), 1);
+        assert!(closings.iter().any(|closing| closing.queued >= Duration::from_millis(900)), "{closings:?}");
+    }
 }
