@@ -142,6 +142,9 @@ pub struct SessionSpec {
     pub run: Option<(RunId, StepId)>,
     #[serde(default)]
     pub title: Option<String>,
+    /// The program and its arguments, where the agent is not our own loop but another program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Vec<String>>,
 }
 
 pub(crate) fn is_plain(confinement: &Confinement) -> bool {

@@ -43,7 +43,7 @@ pub use run_event::{
 };
 pub use secret::{Secret, SecretError};
 pub use session::{IllegalEvent, OpenRequest, Session, Status, ToolCall, ToolState};
-pub use session_event::{IdleReason, PromptRecord, RequestResult, SessionEvent};
+pub use session_event::{IdleReason, Origin, PromptRecord, RequestResult, SessionEvent};
 pub use tool::{ToolOutcome, ToolRequest};
 
 /// A moment, in UTC; events carry it with millisecond precision.

@@ -13,6 +13,7 @@ use crate::{
     session_event::{IdleReason, RequestResult, SessionEvent},
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What a session is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Session {
     pub context_tokens: u64,
     pub bytes_since_count: u64,
     pub request: Option<OpenRequest>,
+    /// Requests of the program that is this session's agent; it may make several at once.
+    pub program_requests: BTreeSet<EventId>,
     pub calls: Vec<ToolCall>,
     /// Questions to people that have no answer yet.
     pub approvals: Vec<Approval>,
@@ -115,6 +118,7 @@ impl Session {
             context_tokens: 0,
             bytes_since_count: 0,
             request: None,
+            program_requests: BTreeSet::new(),
             calls: Vec::new(),
             approvals: Vec::new(),
             allowed_hosts: Vec::new(),
@@ -209,9 +213,12 @@ impl Session {
                 }
                 self.interrupted = true;
             }
-            SessionEvent::ModelRequestStarted { step, purpose, .. } => {
+            SessionEvent::ModelRequestStarted { step, purpose, origin, .. } => {
                 if !running {
                     return refuse("a request belongs to a turn");
+                }
+                if origin.is_some() != self.spec.program.is_some() {
+                    return refuse("either the agent is a program, and makes all requests, or it makes none");
                 }
                 if self.request.is_some() {
                     return refuse("a request is open already");
@@ -224,7 +231,20 @@ impl Session {
                 }
                 self.step += 1;
                 self.model_requests += 1;
-                self.request = Some(OpenRequest { id: id.clone(), purpose: *purpose });
+                match origin {
+                    Some(_) => {
+                        self.program_requests.insert(id.clone());
+                    }
+                    None => self.request = Some(OpenRequest { id: id.clone(), purpose: *purpose }),
+                }
+            }
+            SessionEvent::ModelRequestEnded { model_request_start_id, result }
+                if self.program_requests.remove(model_request_start_id) =>
+            {
+                if let RequestResult::Answered { model_usage, cost, .. } = result {
+                    self.usage = self.usage.plus(*model_usage);
+                    self.costs.add(cost.as_ref());
+                }
             }
             SessionEvent::ModelRequestEnded { model_request_start_id, result } => {
                 if self.request.as_ref().is_none_or(|open| open.id != *model_request_start_id) {
@@ -333,7 +353,7 @@ impl Session {
                     if self.request.is_some() || runs || event_ids.is_empty() || !event_ids.iter().all(waits) {
                         return refuse("only calls that people are asked about may be under way");
                     }
-                } else if self.request.is_some() || !self.calls.is_empty() {
+                } else if self.request.is_some() || !self.program_requests.is_empty() || !self.calls.is_empty() {
                     return refuse("nothing may be under way when a session goes idle");
                 }
                 self.status = Status::Idle { reason: Some(stop_reason.clone()) };
@@ -383,6 +403,11 @@ impl Session {
                 }
                 if let Some(call) = self.call(approval_id) {
                     call.state = ToolState::Decided(Verdict::Deny);
+                }
+            }
+            SessionEvent::ProgramEnded { .. } => {
+                if !running || self.spec.program.is_none() {
+                    return refuse("no program is this session's agent");
                 }
             }
             SessionEvent::Error { .. }
@@ -482,6 +507,7 @@ impl SessionEvent {
             Self::AgentToolResult { .. } => "agent.tool_result",
             Self::OutputRejected { .. } => "turn.output_rejected",
             Self::ContextCompacted { .. } => "agent.thread_context_compacted",
+            Self::ProgramEnded { .. } => "agent.program_ended",
             Self::Error { .. } => "session.error",
             Self::UsageReported { .. } => "session.usage",
             Self::StatusIdle { .. } => "session.status_idle",

@@ -37,7 +37,16 @@ pub enum SessionEvent {
     UserInterrupt,
 
     #[serde(rename = "span.model_request_start")]
-    ModelRequestStarted { turn: u32, step: u32, purpose: Purpose, model: ModelRef, prompt: PromptRecord },
+    ModelRequestStarted {
+        turn: u32,
+        step: u32,
+        purpose: Purpose,
+        model: ModelRef,
+        prompt: PromptRecord,
+        /// Set where the request is another program's, which came through the local endpoint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Box<Origin>>,
+    },
 
     #[serde(rename = "span.model_request_end")]
     ModelRequestEnded { model_request_start_id: EventId, result: RequestResult },
@@ -141,6 +150,13 @@ pub enum SessionEvent {
     #[serde(rename = "agent.thread_context_compacted")]
     ContextCompacted { summary: String, tokens_before: u64, items_dropped: u64 },
 
+    /// The program that is this session's agent has ended.
+    #[serde(rename = "agent.program_ended")]
+    ProgramEnded {
+        /// As a shell counts: 128 and the signal's number for one that was killed.
+        code: i32,
+    },
+
     #[serde(rename = "session.error")]
     Error { kind: FailureKind, message: String },
 
@@ -155,14 +171,61 @@ pub enum SessionEvent {
     Resumed,
 }
 
-/// Which prompt a request carried: it can be rebuilt from the log, and this hash tells whether it was.
+/// Which prompt a request carried. Our own can be rebuilt from the log, and this hash tells whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptRecord {
-    /// BLAKE3 of the neutral request's JSON (system, tools, items, schema).
+    /// BLAKE3 of the neutral request's JSON (system, tools, items, schema); of another program's request, of its body.
     pub hash: BlobHash,
     pub items: u64,
     /// Four bytes of JSON are counted as one token.
     pub estimated_tokens: u64,
+}
+
+/// Where another program's request came from. What it says of itself is told, and not proven.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The protocol that the program spoke: `responses`, `messages`, `chat`, `gemini`.
+    pub wire: String,
+    /// The model's name as the program wrote it.
+    pub asked_model: String,
+    pub request_bytes: u64,
+    /// Whether the request was made anew for the vendor's protocol; if not, it went out as it came.
+    #[serde(skip_serializing_if = "is_false")]
+    pub converted: bool,
+    /// Whether only the tokens were to be counted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub counts_only: bool,
+    /// The program's own name for its session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The thread, or the sub-agent, that asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_thread: Option<String>,
+    /// What a sub-agent is for: `review`, `collab_spawn`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subagent: Option<String>,
+    /// An agent's place among the others: `/root/builder`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<String>,
+    /// `turn`, `compaction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_kind: Option<String>,
+    /// How often the program itself has tried already.
+    #[serde(skip_serializing_if = "is_none_yet")]
+    pub retries: u32,
+}
+
+fn is_false(is_so: &bool) -> bool {
+    !is_so
+}
+
+fn is_none_yet(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How a model request ended.
@@ -183,6 +246,9 @@ pub enum RequestResult {
         /// How much of the latency was spent in the gateway's queue.
         #[serde(default, skip_serializing_if = "is_zero")]
         queued_ms: u64,
+        /// What another program asked for and the vendor's protocol has no words for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        losses: Vec<String>,
     },
     Failed {
         kind: FailureKind,
@@ -194,7 +260,7 @@ pub enum RequestResult {
         #[serde(default, skip_serializing_if = "is_zero")]
         queued_ms: u64,
     },
-    /// The process died or was told to stop before the answer was whole; nothing of it was used.
+    /// Whoever asked died, was told to stop, or hung up before the answer was whole; nothing of it was used.
     Abandoned,
 }
 

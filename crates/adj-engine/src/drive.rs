@@ -79,6 +79,9 @@ async fn work_claimed(
 ) -> Result<Session, EngineError> {
     let log = LogId::from(id.clone());
     let mut session = engine.session(id).await?;
+    if session.spec.program.is_some() {
+        return Err(EngineError::IsHosted(id.clone()));
+    }
     if session.is_idle() && interrupt.is_asked() {
         return Ok(session);
     }

@@ -36,6 +36,10 @@ use tokio::sync::{Mutex, Notify, OnceCell, broadcast};
 pub enum EngineError {
     #[error("there is no session {0}")]
     NoSession(SessionId),
+    #[error("the agent of the session {0} is our own loop, and no other program")]
+    NotHosted(SessionId),
+    #[error("the agent of the session {0} is another program, and not our own loop")]
+    IsHosted(SessionId),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot write to {log}")]
@@ -244,13 +248,7 @@ impl Engine {
 
     /// Makes a session with an id of the caller's choice. A session that exists already is left as it is.
     pub async fn create(&self, id: &SessionId, new: NewSession) -> Result<(), EngineError> {
-        let log = LogId::from(id.clone());
-        let parent = new.run.as_ref().map(|(run, _)| LogId::from(run.clone()));
-        let title = new.title.as_deref().unwrap_or(&new.agent.name).chars();
-        let title = title.filter(|character| !character.is_control()).take(TITLE_CHARS).collect();
-        let meta = LogMeta { title, parent, ..LogMeta::default() };
-        self.store().create(&log, meta).await?;
-        if !self.store().read(&log, 0, 1).await?.is_empty() {
+        if self.store().log(&LogId::from(id.clone())).await?.is_some_and(|log| log.head > 0) {
             return Ok(());
         }
         let (inside, root) = self.places(&new.workspace).await?;
@@ -270,7 +268,18 @@ impl Engine {
             approval: new.approval,
             run: new.run,
             title: new.title,
+            program: None,
         };
+        self.create_as(id, spec).await
+    }
+
+    /// Makes a session that starts from this, unless it exists already.
+    pub(crate) async fn create_as(&self, id: &SessionId, spec: SessionSpec) -> Result<(), EngineError> {
+        let log = LogId::from(id.clone());
+        let parent = spec.run.as_ref().map(|(run, _)| LogId::from(run.clone()));
+        let title = spec.title.as_deref().unwrap_or(&spec.agent.name).chars();
+        let title = title.filter(|character| !character.is_control()).take(TITLE_CHARS).collect();
+        self.store().create(&log, LogMeta { title, parent, ..LogMeta::default() }).await?;
         let claim = self.claim(&log).await?;
         let event = SessionEvent::Created { spec: Box::new(spec) };
         let new = event.into_new(EventId::derive(&[id.as_str(), "1"]));

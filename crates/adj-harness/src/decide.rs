@@ -195,6 +195,7 @@ impl Draft<'_> {
             purpose,
             model: request.model.clone(),
             prompt: prompt_record(&request),
+            origin: None,
         });
         self.effects.push(Effect::CallModel { id, request: Box::new(request) });
     }
@@ -481,5 +482,6 @@ fn answered_result(answer: ModelAnswer) -> RequestResult {
         latency_ms: answer.latency_ms,
         first_token_ms: answer.first_token_ms,
         queued_ms: answer.queued_ms,
+        losses: Vec::new(),
     }
 }

@@ -3,9 +3,9 @@
 use adj_domain::{
     AgentDefinition, ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Blueprint, Confinement, Content,
     CoreAgent, Cost, Costs, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason, Micros, ModelRef,
-    NetworkRequest, PromptPart, PromptRecord, Purpose, Receipt, RequestResult, Ruling, RunEvent, RunId, RunLimits,
-    RunOutcome, RunSpec, SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome,
-    StopReason, Timestamp, ToolPermission, ToolSpec, Usage, Verdict, WorkspaceSpec,
+    NetworkRequest, Origin, PromptPart, PromptRecord, Purpose, Receipt, RequestResult, Ruling, RunEvent, RunId,
+    RunLimits, RunOutcome, RunSpec, SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind,
+    StepOutcome, StopReason, Timestamp, ToolPermission, ToolSpec, Usage, Verdict, WorkspaceSpec,
 };
 use serde_json::json;
 
@@ -97,6 +97,7 @@ fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -
             approval: if is_full { ApprovalPolicy::Untrusted } else { ApprovalPolicy::Never },
             run: is_full.then(|| (run, step("a"))),
             title: is_full.then(|| "Title".to_owned()),
+            program: is_full.then(|| vec!["codex".to_owned(), "exec".to_owned()]),
         }),
     }
 }
@@ -115,6 +116,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             latency_ms: 7,
             first_token_ms,
             queued_ms: 0,
+            losses: Vec::new(),
         })
     };
     let priced = ended(RequestResult::Answered {
@@ -126,6 +128,7 @@ pub fn session_events() -> Vec<SessionEvent> {
         latency_ms: 7,
         first_token_ms: None,
         queued_ms: 9,
+        losses: vec!["top_k".to_owned()],
     });
     let idle = |stop_reason| StatusIdle { stop_reason };
     let direct = WorkspaceSpec::Direct { path: "/p".to_owned() };
@@ -146,6 +149,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             purpose: Purpose::Step,
             model: model(),
             prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
+            origin: None,
         },
         ModelRequestStarted {
             turn: 1,
@@ -153,7 +157,44 @@ pub fn session_events() -> Vec<SessionEvent> {
             purpose: Purpose::Compaction,
             model: model(),
             prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
+            origin: None,
         },
+        ModelRequestStarted {
+            turn: 1,
+            step: 2,
+            purpose: Purpose::Step,
+            model: model(),
+            prompt: PromptRecord { hash: hash(), items: 0, estimated_tokens: 2 },
+            origin: Some(Box::new(Origin {
+                wire: "messages".to_owned(),
+                asked_model: "big".to_owned(),
+                request_bytes: 9,
+                ..Origin::default()
+            })),
+        },
+        ModelRequestStarted {
+            turn: 1,
+            step: 3,
+            purpose: Purpose::Step,
+            model: model(),
+            prompt: PromptRecord { hash: hash(), items: 0, estimated_tokens: 2 },
+            origin: Some(Box::new(Origin {
+                wire: "responses".to_owned(),
+                asked_model: "big".to_owned(),
+                request_bytes: 9,
+                converted: true,
+                counts_only: true,
+                session: Some("s".to_owned()),
+                thread: Some("t".to_owned()),
+                parent_thread: Some("p".to_owned()),
+                subagent: Some("review".to_owned()),
+                agent: Some("/root/a".to_owned()),
+                turn: Some("7".to_owned()),
+                request_kind: Some("turn".to_owned()),
+                retries: 2,
+            })),
+        },
+        ProgramEnded { code: 1 },
         answered(StopReason::EndTurn, None),
         answered(StopReason::ToolUse, Some(3)),
         answered(StopReason::MaxTokens, None),

@@ -5,6 +5,7 @@ mod beyond;
 mod door;
 mod faults;
 mod grants;
+mod hosted;
 mod recovery;
 mod secrets;
 mod sessions;

@@ -47,6 +47,7 @@ pub fn spec() -> SessionSpec {
         approval: ApprovalPolicy::OnRequest,
         run: None,
         title: None,
+        program: None,
     }
 }
 

@@ -1,0 +1,300 @@
+//! A session whose agent is another program: what the program asks of models comes through the endpoint, and is written down
+//! here, by the one writer that the session has.
+
+use crate::engine::{Engine, EngineError};
+use adj_domain::{
+    EventId, IdleReason, LogId, ModelRef, NewEvent, Origin, PromptRecord, Purpose, RequestResult, SandboxMode, Session,
+    SessionEvent, SessionId, SessionSpec, Status, StopReason, WorkspaceSpec, event::EventBody,
+};
+use adj_gateway::endpoint::{Closing, Meter, Opening, Operation, Outcome, Refusal, RefusalKind};
+use adj_store::Fence;
+use async_trait::async_trait;
+use std::time::Duration;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+/// How many events are committed at once.
+const MAX_BATCH: usize = 64;
+
+/// The program that is to be a session's agent.
+#[derive(Debug, Clone)]
+pub struct NewProgram {
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The model that answers where the program's own choice is not to be had.
+    pub model: ModelRef,
+    /// Where it works.
+    pub folder: String,
+    pub title: Option<String>,
+}
+
+/// A session that a program is at work in.
+#[derive(Debug)]
+pub struct Hosted {
+    teller: Teller,
+    writing: JoinHandle<Result<Session, EngineError>>,
+}
+
+/// Tells the session's writer of requests.
+#[derive(Debug, Clone)]
+pub struct Teller {
+    session: SessionId,
+    news: mpsc::UnboundedSender<News>,
+}
+
+#[derive(Debug)]
+enum News {
+    Opened { opening: Box<Opening>, written: oneshot::Sender<()> },
+    Closed(Box<Closing>),
+    Ended { exit_code: i32 },
+}
+
+impl Engine {
+    /// Makes a session for a program, with an id of the caller's choice.
+    pub async fn create_hosted(&self, id: &SessionId, new: NewProgram) -> Result<(), EngineError> {
+        let agent = adj_domain::AgentDefinition {
+            name: new.name.clone(),
+            role: "program".to_owned(),
+            ..crate::engine::default_agent(&new.model)
+        };
+        let spec = SessionSpec {
+            agent,
+            system: Vec::new(),
+            workspace: WorkspaceSpec::Direct { path: new.folder },
+            sandbox: SandboxMode::DangerFullAccess,
+            confinement: adj_domain::Confinement::default(),
+            approval: adj_domain::ApprovalPolicy::Never,
+            run: None,
+            title: new.title,
+            program: Some(new.argv),
+        };
+        self.create_as(id, spec).await
+    }
+
+    /// Takes a program's session for a new turn, until it is [ended](Hosted::end).
+    pub async fn host(&self, id: &SessionId) -> Result<Hosted, EngineError> {
+        let log = LogId::from(id.clone());
+        let claim = self.claim(&log).await?;
+        let begun = async {
+            let session = self.session(id).await?;
+            if session.spec.program.is_none() {
+                return Err(EngineError::NotHosted(id.clone()));
+            }
+            let mut writer = Writer { engine: self.clone(), session, events: Vec::new() };
+            writer.begin_turn()?;
+            writer.write(&claim.fence).await?;
+            Ok(writer)
+        };
+        let writer = match begun.await {
+            Ok(writer) => writer,
+            Err(error) => {
+                self.store().release(claim.fence).await?;
+                return Err(error);
+            }
+        };
+        let (news, told) = mpsc::unbounded_channel();
+        let writing = tokio::spawn(writer.run(claim.fence, told));
+        Ok(Hosted { teller: Teller { session: id.clone(), news }, writing })
+    }
+}
+
+impl Hosted {
+    /// Where the endpoint reports to.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
+    }
+
+    /// Ends the turn. Requests that are still open count as given up.
+    pub async fn end(self, exit_code: i32) -> Result<Session, EngineError> {
+        // A writer that is gone has said why.
+        let _ = self.teller.news.send(News::Ended { exit_code });
+        self.writing.await.expect("writing a session down does not panic")
+    }
+}
+
+#[async_trait]
+impl Meter for Teller {
+    async fn open(&self, opening: Opening) -> Result<(), Refusal> {
+        let lost = || Refusal::new(RefusalKind::Server, format!("adjutant: the session {} has ended", self.session));
+        let (written, is_written) = oneshot::channel();
+        let news = News::Opened { opening: Box::new(opening), written };
+        self.news.send(news).map_err(|_| lost())?;
+        is_written.await.map_err(|_| lost())
+    }
+
+    fn close(&self, closing: Closing) {
+        // After the end nobody writes any more: what was open then is written down as given up.
+        let _ = self.news.send(News::Closed(Box::new(closing)));
+    }
+}
+
+/// Folds and appends what happens.
+struct Writer {
+    engine: Engine,
+    session: Session,
+    events: Vec<NewEvent>,
+}
+
+impl Writer {
+    async fn run(mut self, fence: Fence, mut told: mpsc::UnboundedReceiver<News>) -> Result<Session, EngineError> {
+        let mut news = Vec::new();
+        let mut worked = Ok(());
+        'turn: while told.recv_many(&mut news, MAX_BATCH).await > 0 {
+            let mut waiting = Vec::new();
+            let mut is_over = false;
+            for one in news.drain(..) {
+                worked = match one {
+                    News::Opened { opening, written } => {
+                        waiting.push(written);
+                        self.opened(*opening)
+                    }
+                    News::Closed(closing) => self.closed(*closing),
+                    News::Ended { exit_code } => {
+                        is_over = true;
+                        self.end_turn(exit_code)
+                    }
+                };
+                if worked.is_err() || is_over {
+                    break;
+                }
+            }
+            if worked.is_ok() {
+                worked = self.write(&fence).await;
+            }
+            if worked.is_err() || is_over {
+                break 'turn;
+            }
+            for written in waiting {
+                // Whoever hung up is closed in its turn.
+                let _ = written.send(());
+            }
+        }
+        let released = self.engine.store().release(fence).await;
+        worked?;
+        released?;
+        Ok(self.session)
+    }
+
+    /// Begins the next turn; one that was left open by a process that died is ended first.
+    fn begin_turn(&mut self) -> Result<(), EngineError> {
+        if self.session.status == Status::Running {
+            self.emit(None, SessionEvent::Resumed)?;
+            self.give_up_open()?;
+            self.rest(IdleReason::Interrupted)?;
+        }
+        self.emit(None, SessionEvent::StatusRunning { turn: self.session.turn + 1 })
+    }
+
+    fn end_turn(&mut self, exit_code: i32) -> Result<(), EngineError> {
+        self.give_up_open()?;
+        self.emit(None, SessionEvent::ProgramEnded { code: exit_code })?;
+        self.rest(IdleReason::EndTurn)
+    }
+
+    fn give_up_open(&mut self) -> Result<(), EngineError> {
+        for open in self.session.program_requests.clone() {
+            self.ended(open, RequestResult::Abandoned)?;
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self, stop_reason: IdleReason) -> Result<(), EngineError> {
+        self.emit(None, SessionEvent::UsageReported { usage: self.session.usage })?;
+        self.emit(None, SessionEvent::StatusIdle { stop_reason })
+    }
+
+    fn opened(&mut self, opening: Opening) -> Result<(), EngineError> {
+        let id = opening.request.clone();
+        let started = SessionEvent::ModelRequestStarted {
+            turn: self.session.turn,
+            step: self.session.step,
+            purpose: Purpose::Step,
+            model: opening.model.clone(),
+            prompt: PromptRecord {
+                hash: opening.body_hash.clone(),
+                items: 0,
+                estimated_tokens: opening.request_bytes / 4,
+            },
+            origin: Some(Box::new(origin(opening))),
+        };
+        self.emit(Some(id), started)
+    }
+
+    fn closed(&mut self, closing: Closing) -> Result<(), EngineError> {
+        // One that came after the end of the turn before was given up with it.
+        if !self.session.program_requests.contains(&closing.request) {
+            return Ok(());
+        }
+        let id = closing.request.clone();
+        self.ended(id, result(closing))
+    }
+
+    fn ended(&mut self, request: EventId, result: RequestResult) -> Result<(), EngineError> {
+        self.emit(None, SessionEvent::ModelRequestEnded { model_request_start_id: request, result })
+    }
+
+    fn emit(&mut self, id: Option<EventId>, event: SessionEvent) -> Result<(), EngineError> {
+        let place = (self.session.head + 1).to_string();
+        let id = id.unwrap_or_else(|| EventId::derive(&[self.session.id.as_str(), &place]));
+        self.session.apply(&id, &event)?;
+        self.events.push(event.into_new(id));
+        Ok(())
+    }
+
+    async fn write(&mut self, fence: &Fence) -> Result<(), EngineError> {
+        let events = std::mem::take(&mut self.events);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let head = self.session.head - events.len() as u64;
+        self.engine.append(fence, head, events, Vec::new()).await
+    }
+}
+
+fn origin(opening: Opening) -> Origin {
+    let said = opening.attribution;
+    Origin {
+        wire: opening.wire.as_str().to_owned(),
+        asked_model: opening.asked_model,
+        request_bytes: opening.request_bytes,
+        converted: opening.converted,
+        counts_only: opening.operation == Operation::CountTokens,
+        session: said.session,
+        thread: said.thread,
+        parent_thread: said.parent_thread,
+        subagent: said.subagent,
+        agent: said.agent,
+        turn: said.turn,
+        request_kind: said.request_kind,
+        retries: said.retries,
+    }
+}
+
+fn result(closing: Closing) -> RequestResult {
+    let attempts = closing.retries + 1;
+    let (latency_ms, queued_ms) = (milliseconds(closing.latency), milliseconds(closing.queued));
+    match closing.outcome {
+        Outcome::Answered => RequestResult::Answered {
+            model: closing.model_answered.unwrap_or_default(),
+            stop: closing.stop.unwrap_or_else(|| StopReason::Other("unknown".to_owned())),
+            model_usage: closing.usage.unwrap_or_default(),
+            cost: closing.cost,
+            attempts,
+            latency_ms,
+            first_token_ms: closing.first_token.map(milliseconds),
+            queued_ms,
+            losses: closing.losses,
+        },
+        Outcome::Failed { kind, message } => {
+            RequestResult::Failed { kind, message, http_status: closing.status, attempts, latency_ms, queued_ms }
+        }
+        Outcome::Abandoned => RequestResult::Abandoned,
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
