@@ -2,12 +2,14 @@
 
 mod approvals;
 mod confinement;
+mod gateway;
 mod policy;
 mod sandbox;
 mod secret;
 
 pub use approvals::{AllowArgs, ApprovalsCommand, Remember};
 pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
+pub use gateway::GatewayArgs;
 pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
 pub use sandbox::{ExplainSandboxArgs, SandboxArgs, SandboxCommand, SandboxPlace};
 pub use secret::{SecretCommand, SetArgs};
@@ -42,6 +44,7 @@ pub struct Cli {
 pub enum Command {
     Run(RunArgs),
     Exec(ExecArgs),
+    Gateway(GatewayArgs),
     Sandbox(Box<SandboxArgs>),
     #[command(subcommand)]
     Approvals(ApprovalsCommand),

@@ -170,6 +170,13 @@ fn classify_one(cause: &(dyn Error + 'static)) -> Option<(Code, Option<String>)>
     if let Some(adj_engine::EngineError::NoSession(_)) = cause.downcast_ref() {
         return Some((Code::Usage, Some("`adjutant trace list` shows what there is".to_owned())));
     }
+    if let Some(adj_engine::EngineError::IsHosted(id)) = cause.downcast_ref() {
+        let hint = format!("`adjutant gateway --resume {id} -- CMD` lets a program go on in it");
+        return Some((Code::Usage, Some(hint)));
+    }
+    if let Some(adj_engine::EngineError::NotHosted(id)) = cause.downcast_ref() {
+        return Some((Code::Usage, Some(format!("`adjutant exec --resume {id}` goes on with it"))));
+    }
     if let Some(adj_squad::SquadError::NoRun(_)) = cause.downcast_ref() {
         return Some((Code::Usage, Some("`adjutant trace list --runs` shows what there is".to_owned())));
     }

@@ -48,8 +48,10 @@ fn misused(error: &clap::Error) -> ExitCode {
     // When standard error is gone, there is nobody left to tell.
     let _ = error.print();
     let words: Vec<_> = std::env::args_os().skip(1).take(2).collect();
-    let runs_command =
-        words.first().is_some_and(|word| word == "sandbox") && words.last().is_none_or(|word| word != "explain");
+    let runs_command = match words.first().and_then(|word| word.to_str()) {
+        Some("sandbox") => words.last().is_none_or(|word| word != "explain"),
+        first => first == Some("gateway"),
+    };
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if runs_command => commands::NOT_RUN.into(),

@@ -102,6 +102,9 @@ impl Timeline {
 
     fn session(&self, event: &SessionEvent) -> (String, String) {
         match event {
+            SessionEvent::Created { spec } if let Some(program) = &spec.program => {
+                (format!("program, {}", spec.agent.model), self.said(&program.join(" ")))
+            }
             SessionEvent::Created { spec } => {
                 let parts: Vec<String> =
                     spec.system.iter().map(|part| format!("{} (version {})", part.name, part.version)).collect();
@@ -115,6 +118,18 @@ impl Timeline {
                 let schema = if output_schema.is_some() { "answer by schema" } else { "" };
                 (schema.to_owned(), self.content(content))
             }
+            SessionEvent::ModelRequestStarted { step, model, origin: Some(origin), .. } => {
+                let asked = if origin.asked_model == model.name { "" } else { &origin.asked_model };
+                let asked = if asked.is_empty() { String::new() } else { format!(" for {asked}") };
+                let who = [&origin.agent, &origin.subagent, &origin.thread].into_iter().flatten().next();
+                let who = who.map_or_else(String::new, |who| format!(", by {who}"));
+                let how = if origin.converted { "converted from" } else { "as it came, in" };
+                let size = format!("{} bytes", thousands(origin.request_bytes));
+                (
+                    one_line(&format!("request {step} to {model}{asked}, {size}, {how} {}{who}", origin.wire), 200),
+                    String::new(),
+                )
+            }
             SessionEvent::ModelRequestStarted { step, purpose, prompt, .. } => (
                 format!(
                     "step {step}{}, prompt {} ({}, about {} tokens)",
@@ -126,15 +141,19 @@ impl Timeline {
                 String::new(),
             ),
             SessionEvent::ModelRequestEnded { result, .. } => match result {
-                RequestResult::Answered { model, model_usage, cost, attempts, latency_ms, queued_ms, .. } => {
+                RequestResult::Answered {
+                    model, model_usage, cost, attempts, latency_ms, queued_ms, losses, ..
+                } => {
                     let queued =
                         if *queued_ms > 0 { format!(", {} in the queue", duration(*queued_ms)) } else { String::new() };
                     let again = if *attempts > 1 { format!(", {attempts} attempts") } else { String::new() };
                     let cost = cost
                         .as_ref()
                         .map_or_else(String::new, |cost| format!(", {}", money(cost.amount, &cost.currency)));
+                    let lost =
+                        if losses.is_empty() { String::new() } else { format!(", without {}", losses.join(", ")) };
                     let head = format!(
-                        "{model}: {} in, {} out, {} cached{cost}, {}{queued}{again}",
+                        "{model}: {} in, {} out, {} cached{cost}, {}{queued}{again}{lost}",
                         thousands(model_usage.uncached_tokens()),
                         thousands(model_usage.output_tokens),
                         thousands(model_usage.cache_read_tokens),
@@ -145,7 +164,7 @@ impl Timeline {
                 RequestResult::Failed { message, attempts, .. } => {
                     (format!("failed after {}", count(*attempts as usize, "attempt")), self.said(message))
                 }
-                RequestResult::Abandoned => ("abandoned, asked again".to_owned(), String::new()),
+                RequestResult::Abandoned => ("abandoned".to_owned(), String::new()),
             },
             SessionEvent::AgentMessage { content } => (String::new(), self.content(content)),
             SessionEvent::AgentThinking { vendor, .. } => (format!("for {vendor} only"), String::new()),
@@ -202,6 +221,7 @@ impl Timeline {
             SessionEvent::ContextCompacted { summary, tokens_before, .. } => {
                 (format!("from about {} tokens", thousands(*tokens_before)), self.said(summary))
             }
+            SessionEvent::ProgramEnded { code } => (format!("exit code {code}"), String::new()),
             SessionEvent::Error { message, .. } => (String::new(), self.said(message)),
             SessionEvent::UsageReported { usage } => {
                 (format!("{} tokens so far", thousands(usage.total_tokens())), String::new())

@@ -110,7 +110,7 @@ impl Walk {
                     }
                     (None, _) => Err("the first event is not session.created".to_owned()),
                     (Some(session), body) => {
-                        if let SessionEvent::ModelRequestStarted { purpose, prompt, .. } = &body {
+                        if let SessionEvent::ModelRequestStarted { purpose, prompt, origin: None, .. } = &body {
                             self.finding.prompts += 1;
                             let rebuilt = adj_harness::prompt_record(&adj_harness::build_request(session, *purpose));
                             if rebuilt != *prompt {

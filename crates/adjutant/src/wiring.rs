@@ -7,7 +7,7 @@ use crate::{
 };
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, Parts, Upstream};
-use adj_gateway::{Catalogue, Gateway, RetryPolicy};
+use adj_gateway::{Catalogue, Gateway, RetryPolicy, endpoint::HomeRoute};
 use adj_policy::{Policy, Sources};
 use adj_providers::{Playbook, Scripted, Settings};
 use adj_sandbox::Launcher;
@@ -17,6 +17,7 @@ use adj_workspace::Layout;
 use anyhow::Context;
 use etcetera::BaseStrategy;
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -134,6 +135,23 @@ pub fn own_catalogue() -> Result<Option<Catalogue>> {
     }
 }
 
+/// Where requests of other people's agents go.
+pub fn home_route(models: &Models, is_forced: bool) -> HomeRoute {
+    let gateway = &models.gateway;
+    let vendors: BTreeMap<_, _> = gateway.vendors().map(|vendor| (vendor.to_owned(), gateway.wire(vendor))).collect();
+    let mut offered = vec![models.model.to_string()];
+    let known = gateway.catalogue().entries().map(|entry| entry.name.trim_end_matches('*'));
+    let callable = known.filter(|name| name.split_once('/').is_some_and(|(vendor, _)| vendors.contains_key(vendor)));
+    offered.extend(callable.map(str::to_owned));
+    offered.dedup();
+    HomeRoute { is_forced, model: models.model.clone(), vendors, offered }
+}
+
+/// The variables that vendors' keys and addresses are looked for in.
+pub fn vendor_variables() -> impl Iterator<Item = &'static str> {
+    Settings::variables()
+}
+
 fn vendor_hint(vendor: &str) -> String {
     match vendor {
         "anthropic" | "openai" | "gemini" | "deepseek" | "openrouter" => {
@@ -158,7 +176,7 @@ fn load_playbook(path: &Path) -> Result<Playbook> {
 }
 
 /// Builds the engine on the state folder.
-pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<Engine> {
+pub fn engine(state: &Path, gateway: impl Into<Arc<Gateway>>, sandbox: SandboxMode) -> Result<Engine> {
     forbid_core_dumps()?;
     let store = open_store(state)?;
     let mut random = [0; 12];
@@ -169,7 +187,7 @@ pub fn engine(state: &Path, gateway: Gateway, sandbox: SandboxMode) -> Result<En
     };
     let parts = Parts {
         store,
-        models: Arc::new(gateway),
+        models: gateway.into(),
         launcher: Launcher::current_exe()?,
         layout,
         state: state.to_owned(),

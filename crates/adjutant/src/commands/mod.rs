@@ -3,6 +3,7 @@
 mod approvals;
 mod doctor;
 mod exec;
+mod gateway;
 mod models;
 mod policy;
 mod run;
@@ -34,6 +35,7 @@ pub fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Exec(args) => on_runtime(exec::exec(args)),
         Command::Approvals(command) => on_runtime(approvals::approvals(command)),
         Command::Policy(command) => policy::policy(command),
+        Command::Gateway(args) => on_runtime(async { Ok(gateway::gateway(args).await) }),
         Command::Sandbox(args) => sandbox::sandbox(*args),
         Command::Secret(command) => secret::secret(command),
         Command::Trace(command) => on_runtime(trace::trace(command)),

@@ -144,7 +144,8 @@ async fn show(store: &Arc<SqliteStore>, id: &LogId, text: timeline::Text, prompt
 fn print_prompt(sessions: &mut std::collections::BTreeMap<LogId, Session>, event: &Event) -> Result<()> {
     let LogId::Session(id) = &event.log else { return Ok(()) };
     let body = event.session_event().map_err(anyhow::Error::new)?;
-    if let (SessionEvent::ModelRequestStarted { purpose, .. }, Some(session)) = (&body, sessions.get(&event.log)) {
+    let session = sessions.get(&event.log);
+    if let (SessionEvent::ModelRequestStarted { purpose, origin: None, .. }, Some(session)) = (&body, session) {
         let request = adj_harness::build_request(session, *purpose);
         let json = serde_json::to_string_pretty(&request).expect("a request is plain data");
         for line in json.lines() {

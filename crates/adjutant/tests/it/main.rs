@@ -7,6 +7,7 @@ mod support;
 mod approvals;
 mod canary;
 mod exec;
+mod gateway;
 mod golden;
 mod interrupts;
 mod policy;

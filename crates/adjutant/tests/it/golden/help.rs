@@ -4,10 +4,11 @@ use crate::support::World;
 
 #[test]
 fn the_help_of_every_command() {
-    let commands: [&[&str]; 28] = [
+    let commands: [&[&str]; 29] = [
         &[],
         &["run"],
         &["exec"],
+        &["gateway"],
         &["sandbox"],
         &["sandbox", "explain"],
         &["trace"],
@@ -56,7 +57,20 @@ fn no_command_is_forgotten() {
     };
     assert_eq!(
         listed(&["--help"]),
-        ["run", "exec", "sandbox", "approvals", "policy", "secret", "trace", "models", "doctor", "completions", "help"]
+        [
+            "run",
+            "exec",
+            "gateway",
+            "sandbox",
+            "approvals",
+            "policy",
+            "secret",
+            "trace",
+            "models",
+            "doctor",
+            "completions",
+            "help"
+        ]
     );
     assert_eq!(listed(&["approvals", "--help"]), ["list", "show", "allow", "deny", "grants", "revoke", "help"]);
     assert_eq!(listed(&["policy", "--help"]), ["show", "check", "explain", "test", "help"]);

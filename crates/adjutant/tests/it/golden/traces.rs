@@ -2,6 +2,7 @@
 
 use super::stable;
 use crate::support::World;
+use regex::Regex;
 
 /// One session with what can stand in a log: thinking aloud, calls that succeed and fail, long output, an answer.
 const PLAYBOOK: &str = r#"
@@ -38,4 +39,20 @@ fn a_session_afterwards() {
     let lines: Vec<String> = lines.take(2).map(|line| line.to_owned() + "\n").collect();
     insta::assert_snapshot!("export_no_text", stable(&world, &lines.concat()));
     assert!(!export.contains("two lines"), "nothing that was said is in it");
+}
+
+/// The program is Adjutant itself, which keeps a journal of its own elsewhere.
+#[test]
+fn a_program_afterwards() {
+    let mut world = World::playing("rules:\n  - say: Hello.\n");
+    world.set("INNER", world.path("inner").to_str().expect("a temporary path is UTF-8"));
+    let program = "ADJUTANT_HOME=$INNER exec \"$0\" exec --model anthropic/claude Hello!; exit 3";
+    let words = ["gateway", "-m", "scripted/any", "--", "sh", "-c", program, env!("CARGO_BIN_EXE_adjutant")];
+    let done = world.run(&world.folder("work", &[]), &words).exits(0);
+    let session = world.only_session().0;
+    let shown = world.trace(&["show", &session]).exits(0).out.replace(env!("CARGO_BIN_EXE_adjutant"), "ADJUTANT");
+    // How long a request is says how long the words of our own prompt are.
+    let shown =
+        Regex::new("[0-9,]+ bytes").expect("it is an expression").replace_all(&shown, "BYTES bytes").into_owned();
+    insta::assert_snapshot!("program", stable(&world, &format!("{}{}{shown}", done.out, done.err)));
 }
