@@ -48,6 +48,13 @@ const OFFERED: &str = "POST /v1/responses, POST /v1/messages, POST /v1/messages/
                        POST /v1beta/models/{model}:generateContent (also streamGenerateContent and countTokens, and below \
                        /v1/models), GET /v1/models, GET /v1beta/models";
 
+impl Ask {
+    /// Whether the answer is to be a stream: Gemini's callers say it in the path, everybody else in the body.
+    pub(super) fn streams(&self, in_body: bool) -> bool {
+        self.in_path.as_ref().map_or(in_body, |path| path.streams != Streams::No)
+    }
+}
+
 impl Call {
     pub(super) fn of(head: &Parts) -> Result<Self, (Wire, Refusal)> {
         let path = head.uri.path();

@@ -119,12 +119,13 @@ impl Converting<'_> {
 
     fn stream(&self, first: ModelEvent, events: EventStream, metered: Metered) -> Response<Body> {
         let writer = Writer::new(self.wire, &self.request, &self.asked_model, &self.inward);
+        let content_type = HeaderValue::from_static(writer.content_type());
         let writing =
             Writing { writer, first: Some(first), events, metered, revoked: self.revoked.clone(), is_over: false };
         let chunks = stream::unfold(writing, |mut writing| async { Some((writing.next().await?, writing)) });
         let mut response = Response::new(body::streaming(chunks));
         let headers = response.headers_mut();
-        headers.insert("content-type", HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.insert("content-type", content_type);
         headers.insert("cache-control", HeaderValue::from_static("no-cache"));
         response
     }

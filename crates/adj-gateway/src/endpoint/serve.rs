@@ -261,7 +261,7 @@ impl Inner {
             };
             return Ok(forwarding.run(metered).await);
         }
-        let mut inward = Inward::read(ask.wire, &held.bytes, &model, &caller.session)?;
+        let mut inward = Inward::read(ask, &held.bytes, &model, &caller.session)?;
         if let Some(provider) = account.provider.http() {
             inward.fit(provider.wire());
         }
@@ -274,7 +274,7 @@ impl Inner {
             inward,
             asked,
             asked_model: asked_model.to_owned(),
-            streams: top.stream,
+            streams: ask.streams(top.stream),
             revoked: caller.revoked.clone(),
         };
         Ok(converting.run(metered).await)

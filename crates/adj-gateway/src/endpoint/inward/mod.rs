@@ -1,20 +1,30 @@
 //! From a caller's wire to the neutral form, and from neutral events back to the caller's wire.
 
+mod chat;
+mod conversation;
+mod encoded;
+mod fields;
+mod gemini;
 mod messages;
 #[cfg(test)]
 mod random;
 mod reasoning;
 mod responses;
+mod shown;
+#[cfg(test)]
+mod tests;
+mod tools;
 mod writer;
 
 pub(super) use writer::Writer;
 
-use self::responses::Tools;
-
+use self::tools::Tools;
 use super::{
     Refusal, Wire,
     body::{self, Body},
+    call::{Ask, Streams},
 };
+use crate::size;
 use adj_domain::{Content, Item, ModelRef, ModelRequest, SessionId, ToolChoice};
 use adj_providers::WireKind;
 use hyper::{Response, StatusCode, header::HeaderValue};
@@ -28,32 +38,47 @@ pub(super) struct Inward {
     pub(super) losses: Losses,
     /// What the caller's tools are, where that is more than functions.
     tools: Tools,
+    wishes: Wishes,
+}
+
+/// What a caller wants to see of an answer, where its wire leaves a choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// What was used, at the end of a stream.
+    usage: bool,
+    thoughts: bool,
+    /// A stream as one long list.
+    as_list: bool,
 }
 
 impl Inward {
     /// Reads a caller's request that this model is to answer.
-    pub(super) fn read(wire: Wire, body: &[u8], model: &ModelRef, session: &SessionId) -> Result<Self, Refusal> {
-        match wire {
+    pub(super) fn read(ask: &Ask, body: &[u8], model: &ModelRef, session: &SessionId) -> Result<Self, Refusal> {
+        let mut inward = match ask.wire {
             Wire::Messages => messages::read(body, model, session),
             Wire::Responses => responses::read(body, model, session),
-            Wire::Chat | Wire::Gemini => {
-                let message = format!(
-                    "adjutant: {model} does not speak {wire:?}, and requests of that wire are not converted yet"
-                );
-                Err(Refusal::invalid(message))
-            }
-        }
+            Wire::Chat => chat::read(body, model, session),
+            Wire::Gemini => gemini::read(body, model, session),
+        }?;
+        inward.wishes.as_list = ask.in_path.as_ref().is_some_and(|path| path.streams == Streams::List);
+        Ok(inward)
     }
 
     /// Changes what the vendor's own wire has no words for into what it has, and leaves out what is only a matter of taste.
     pub(super) fn fit(&mut self, outward: WireKind) {
-        let Self { request, losses, tools: _ } = self;
-        let reasons = request.effort.as_deref().is_some_and(|effort| effort != "none");
-        if outward == WireKind::OpenAi {
+        let Self { request, losses, tools: _, wishes: _ } = self;
+        if matches!(outward, WireKind::OpenAi | WireKind::Chat) {
+            let name = request.model.name.as_str();
             let sampling = &mut request.sampling;
-            if sampling.top_k.take().is_some() {
+            let takes_top_k = outward == WireKind::Chat && generation_of_gpt(name).is_none();
+            if !takes_top_k && sampling.top_k.take().is_some() {
                 losses.note("top_k");
             }
+            let reasons = match request.effort.as_deref() {
+                Some("none") => false,
+                Some(_) if outward == WireKind::OpenAi => true,
+                _ => generation_of_gpt(name).is_some_and(|generation| generation >= 5),
+            };
             if reasons && sampling.temperature.take().is_some() {
                 losses.note("temperature");
             }
@@ -86,9 +111,30 @@ impl Inward {
     }
 }
 
+/// The generation of one of OpenAI's own models; from 5 on they reason unless they are told not to, as the o-series does.
+fn generation_of_gpt(model: &str) -> Option<u32> {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let number = |rest: &str| rest.split(|one: char| !one.is_ascii_digit()).next().unwrap_or_default().parse().ok();
+    match name.strip_prefix("chatgpt-").or_else(|| name.strip_prefix("gpt-")) {
+        Some(rest) => number(rest),
+        None => name.strip_prefix('o').and_then(number).map(|_: u32| 5),
+    }
+}
+
+/// Refuses what only the vendors of the caller's own wire have.
+fn only_own(wire: Wire, what: &str) -> Refusal {
+    let own = match wire {
+        Wire::Messages => "an Anthropic model",
+        Wire::Responses => "an OpenAI model",
+        Wire::Chat => "a vendor that speaks chat completions",
+        Wire::Gemini => "a Gemini model",
+    };
+    Refusal::invalid(format!("adjutant: {what} needs {own}, and this request goes to another vendor's"))
+}
+
 /// Answers how many tokens a request has, where nobody can be asked who knows: four bytes are one, more or less.
 pub(super) fn estimate(wire: Wire, request: &[u8]) -> Response<Body> {
-    let tokens = request.len().div_ceil(4);
+    let tokens = serde_json::from_slice(request).map_or(request.len().div_ceil(4) as u64, |body| size::of_wire(&body));
     let document = match wire {
         Wire::Messages | Wire::Responses | Wire::Chat => json!({"input_tokens": tokens}),
         Wire::Gemini => json!({"totalTokens": tokens}),

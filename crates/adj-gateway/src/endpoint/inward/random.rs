@@ -1,6 +1,8 @@
 //! Random neutral requests, for what must come back from a wire as it was.
 
-use adj_domain::{Caller, Content, EventId, Item, ModelRequest, Purpose, Sampling, SessionId, ToolChoice, ToolSpec};
+use adj_domain::{
+    AnswerBlock, Caller, Content, EventId, Item, ModelRequest, Purpose, Sampling, SessionId, ToolChoice, ToolSpec,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -98,7 +100,30 @@ impl Random {
     }
 }
 
-pub(super) fn caller() -> Caller {
+impl Random {
+    /// An answer as models give them: thoughts, a text, and then calls with thoughts before them.
+    pub(super) fn answer(&mut self) -> Vec<AnswerBlock> {
+        let mut blocks = Vec::new();
+        let thoughts = |random: &mut Self, blocks: &mut Vec<AnswerBlock>| {
+            for _ in 0..random.below(3) {
+                blocks
+                    .push(AnswerBlock::Reasoning { payload: json!({"thinking": random.text(), "signature": "s+/="}) });
+            }
+        };
+        thoughts(self, &mut blocks);
+        if self.below(3) > 0 {
+            blocks.push(AnswerBlock::Text { text: self.text() });
+        }
+        for number in 0..=self.below(3) {
+            thoughts(self, &mut blocks);
+            let input = Ok(json!({"command": self.text()}));
+            blocks.push(AnswerBlock::ToolCall { vendor_call_id: number.to_string(), name: "bash".to_owned(), input });
+        }
+        blocks
+    }
+}
+
+fn caller() -> Caller {
     Caller {
         run: None,
         session: SessionId::derive(&["s"]),

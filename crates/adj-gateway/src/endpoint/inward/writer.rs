@@ -1,6 +1,6 @@
 //! One answer in the caller's words, whichever they are.
 
-use super::{Inward, messages, responses};
+use super::{Inward, chat, gemini, messages, responses};
 use crate::endpoint::{Refusal, Wire};
 use adj_domain::{EventId, ModelAnswer};
 use adj_providers::{ModelEvent, ProviderError};
@@ -10,19 +10,26 @@ use serde_json::Value;
 pub(in crate::endpoint) enum Writer {
     Messages(messages::Writer),
     Responses(responses::Writer),
+    Chat(chat::Writer),
+    Gemini(gemini::Writer),
 }
 
 impl Writer {
     pub(in crate::endpoint) fn new(wire: Wire, request: &EventId, asked_model: &str, inward: &Inward) -> Self {
         let (request, asked_model, model) = (request.clone(), asked_model.to_owned(), inward.request.model.clone());
+        let (tools, wishes) = (inward.tools.clone(), inward.wishes);
         match wire {
-            Wire::Responses => {
-                Self::Responses(responses::Writer::new(request, asked_model, model, inward.tools.clone()))
-            }
-            // Of the other wires nothing was read, so nothing is written.
-            Wire::Messages | Wire::Chat | Wire::Gemini => {
-                Self::Messages(messages::Writer::new(request, asked_model, model))
-            }
+            Wire::Messages => Self::Messages(messages::Writer::new(request, asked_model, model)),
+            Wire::Responses => Self::Responses(responses::Writer::new(request, asked_model, model, tools)),
+            Wire::Chat => Self::Chat(chat::Writer::new(request, asked_model, model, tools, wishes)),
+            Wire::Gemini => Self::Gemini(gemini::Writer::new(request, asked_model, model, tools, wishes)),
+        }
+    }
+
+    pub(in crate::endpoint) fn content_type(&self) -> &'static str {
+        match self {
+            Self::Gemini(writer) => writer.content_type(),
+            Self::Messages(_) | Self::Responses(_) | Self::Chat(_) => "text/event-stream; charset=utf-8",
         }
     }
 
@@ -31,6 +38,8 @@ impl Writer {
         match self {
             Self::Messages(writer) => writer.push(event, out),
             Self::Responses(writer) => writer.push(event, out),
+            Self::Chat(writer) => writer.push(event, out),
+            Self::Gemini(writer) => writer.push(event, out),
         }
     }
 
@@ -38,7 +47,8 @@ impl Writer {
     pub(in crate::endpoint) fn ping(&mut self, out: &mut String) {
         match self {
             Self::Messages(writer) => writer.ping(out),
-            Self::Responses(_) => out.push_str(": ping\n\n"),
+            Self::Responses(_) | Self::Chat(_) => out.push_str(": ping\n\n"),
+            Self::Gemini(writer) => writer.ping(out),
         }
     }
 
@@ -47,6 +57,8 @@ impl Writer {
         match self {
             Self::Messages(_) => out.push_str(&refusal.frame(Wire::Messages)),
             Self::Responses(writer) => writer.fail(refusal, out),
+            Self::Chat(_) => out.push_str(&refusal.frame(Wire::Chat)),
+            Self::Gemini(writer) => writer.fail(refusal, out),
         }
     }
 
@@ -58,19 +70,13 @@ impl Writer {
         inward: &Inward,
         answer: ModelAnswer,
     ) -> Result<Value, Refusal> {
-        if wire != Wire::Responses {
-            let model = inward.request.model.clone();
-            return messages::whole(request.clone(), asked_model.to_owned(), model, answer);
+        match Self::new(wire, request, asked_model, inward) {
+            Self::Messages(_) => {
+                messages::whole(request.clone(), asked_model.to_owned(), inward.request.model.clone(), answer)
+            }
+            Self::Responses(writer) => Ok(writer.whole(answer)?),
+            Self::Chat(writer) => Ok(writer.whole(answer)),
+            Self::Gemini(writer) => Ok(writer.whole(answer)?),
         }
-        let model = inward.request.model.clone();
-        let mut writer = responses::Writer::new(request.clone(), asked_model.to_owned(), model, inward.tools.clone());
-        let blocks = answer.blocks.into_iter().map(ModelEvent::Block);
-        let end = [ModelEvent::Usage(answer.usage), ModelEvent::Finished { stop: answer.stop }];
-        let mut out = String::new();
-        for event in blocks.chain(end) {
-            writer.push(event, &mut out)?;
-            out.clear();
-        }
-        Ok(writer.into_document().expect("the answer was finished just now"))
     }
 }

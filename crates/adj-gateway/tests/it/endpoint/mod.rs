@@ -2,8 +2,10 @@
 
 mod access;
 mod bad_input;
+mod chat;
 mod client;
 mod gemini;
+mod gemini_callers;
 mod messages;
 mod metering;
 mod passing;

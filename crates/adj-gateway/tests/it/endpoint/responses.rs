@@ -204,7 +204,7 @@ async fn what_no_other_vendor_has_is_refused_by_name() {
         (item(json!({"type": "compaction_trigger"})), "compaction_trigger"),
         (item(json!({"type": "agent_message", "encrypted_content": "x"})), "agent_message"),
         (item(json!({"type": "function_call_output", "call_id": "c", "output": ""})), "no open call"),
-        (item(json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": ""})), "has no output"),
+        (item(json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": ""})), "has no result"),
         (item(json!({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]})), "file_id"),
         (item(json!({"role": "user", "content": [{"type": "input_audio"}]})), "input_audio"),
         (item(json!({"role": "assistant", "content": "Sure"})), "prefill"),

@@ -3,7 +3,7 @@
 use super::read::only_anthropic;
 use crate::endpoint::{
     Refusal,
-    inward::{Losses, reasoning},
+    inward::{Losses, fields::list, reasoning},
 };
 use adj_domain::{Content, EventId, Item};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -13,10 +13,6 @@ use std::collections::BTreeSet;
 /// The id that always stands for a caller's id of a call.
 fn own_id(callers: &str) -> EventId {
     EventId::derive(&["messages", callers])
-}
-
-pub(super) fn list<'a>(value: &'a Value, name: &str) -> Result<&'a [Value], Refusal> {
-    value.as_array().map(Vec::as_slice).ok_or_else(|| Refusal::invalid(format!("{name}: a list is required")))
 }
 
 /// Where the vendor caches is not told to others; those that cache do so by themselves.

@@ -2,8 +2,6 @@
 
 mod content;
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 pub(in crate::endpoint) use read::read;

@@ -1,12 +1,17 @@
 //! A request of the Messages API in neutral form.
 
-use super::content::{self, list};
+use super::content;
 use crate::endpoint::{
-    Refusal,
-    inward::{Inward, Losses, responses::Tools},
+    Refusal, Wire,
+    inward::{
+        Inward, Losses, Wishes,
+        fields::{Fields, effort_of_budget, external, list, shortened},
+        only_own,
+        tools::Tools,
+    },
 };
-use adj_domain::{Caller, Item, ModelRef, ModelRequest, Purpose, Sampling, SessionId, ToolChoice, ToolSpec};
-use serde_json::{Map, Value};
+use adj_domain::{ModelRef, ModelRequest, Purpose, Sampling, SessionId, ToolChoice, ToolSpec};
+use serde_json::Value;
 
 /// What means nothing beyond Anthropic, and does no harm when it is left out.
 const DROPPED: [&str; 10] = [
@@ -30,33 +35,27 @@ const BILLING: &str = "x-anthropic-billing-header:";
 
 /// Reads a request that is to be answered by this model.
 pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &SessionId) -> Result<Inward, Refusal> {
-    let body: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| Refusal::invalid(format!("the request's body is not the JSON that it should be: {error}")))?;
+    let body = Fields::read(body)?;
     let mut losses = Losses::default();
-    for (name, value) in body.iter().filter(|(_, value)| !value.is_null()) {
-        match name.as_str() {
+    for (name, value) in body.iter() {
+        match name {
             "model" | "max_tokens" | "stream" | "system" | "messages" | "tools" | "tool_choice" | "thinking"
             | "output_config" | "temperature" | "top_p" | "top_k" | "stop_sequences" => {}
             "context_management" => context_management(value, &mut losses)?,
             refused if REFUSED.contains(&refused) => return Err(only_anthropic(refused)),
             dropped if DROPPED.contains(&dropped) => losses.note(dropped),
-            unknown => losses.note(unknown.chars().take(60).collect::<String>()),
+            unknown => losses.note(shortened(unknown)),
         }
     }
-    let field = |name: &str| body.get(name).unwrap_or(&Value::Null);
-    let max_output_tokens = field("max_tokens").as_u64().and_then(|count| u32::try_from(count).ok());
-    let Some(max_output_tokens) = max_output_tokens.filter(|count| *count > 0) else {
-        return Err(Refusal::invalid("max_tokens: a number greater than 0 is required"));
-    };
+    let field = |name: &str| body.get(name);
+    let max_output_tokens = body.count("max_tokens")?;
+    let max_output_tokens =
+        max_output_tokens.ok_or_else(|| Refusal::invalid("max_tokens: a number greater than 0 is required"))?;
     let mut system = system(field("system"), &mut losses)?;
     let items = content::items(list(field("messages"), "messages")?, &mut system, &mut losses)?;
     let (tool_choice, single_call) = tool_choice(field("tool_choice"))?;
     let (tools, tool_choice) = tools(field("tools"), tool_choice, &mut losses)?;
     let effort = effort(field("thinking"), field("output_config"), &mut losses)?;
-    let numbers = |name: &str| match field(name) {
-        Value::Null => Ok(None),
-        value => value.as_f64().map(Some).ok_or_else(|| Refusal::invalid(format!("{name}: a number is required"))),
-    };
     let stop = match field("stop_sequences") {
         Value::Null => Vec::new(),
         value => list(value, "stop_sequences")?.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -64,24 +63,15 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
     let sampling = Sampling {
         tool_choice,
         single_call,
-        temperature: numbers("temperature")?,
-        top_p: numbers("top_p")?,
-        top_k: numbers("top_k")?.map(|count| count as u32),
+        temperature: body.number("temperature")?,
+        top_p: body.number("top_p")?,
+        top_k: body.number("top_k")?.map(|count| count as u32),
         stop,
-    };
-    let step = items.iter().filter(|item| matches!(item, Item::ToolCall { .. })).count();
-    let caller = Caller {
-        session: session.clone(),
-        run: None,
-        agent: "external".to_owned(),
-        role: "external".to_owned(),
-        turn: 1,
-        step: u32::try_from(step).unwrap_or(u32::MAX),
     };
     let request = ModelRequest {
         model: model.clone(),
         purpose: Purpose::Step,
-        caller,
+        caller: external(session, &items),
         system,
         items,
         tools,
@@ -90,11 +80,11 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
         effort,
         sampling,
     };
-    Ok(Inward { request, losses, tools: Tools::default() })
+    Ok(Inward { request, losses, tools: Tools::new(Wire::Messages), wishes: Wishes::default() })
 }
 
 pub(super) fn only_anthropic(what: &str) -> Refusal {
-    Refusal::invalid(format!("adjutant: {what} needs an Anthropic model, and this request goes to another vendor's"))
+    only_own(Wire::Messages, what)
 }
 
 /// Keeping all thinking is what happens anyway; any other edit would change what the model sees.
@@ -202,13 +192,7 @@ fn effort(thinking: &Value, output: &Value, losses: &mut Losses) -> Result<Optio
         Some("adaptive" | "between_tools") => Ok(told),
         Some("enabled") => {
             let budget = thinking["budget_tokens"].as_u64().unwrap_or(0);
-            let word = match budget {
-                0..1024 => "none",
-                1024..=4096 => "low",
-                4097..=16384 => "medium",
-                _ => "high",
-            };
-            Ok(told.or_else(|| Some(word.to_owned())))
+            Ok(told.or_else(|| Some(effort_of_budget(budget).to_owned())))
         }
         _ => Err(Refusal::invalid("thinking: enabled, adaptive or disabled")),
     }

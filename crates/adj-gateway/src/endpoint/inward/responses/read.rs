@@ -1,31 +1,29 @@
 //! A request of the Responses API in neutral form.
 
-use super::{
-    items::Reading,
-    tools::{Tools, only_openai},
-};
+use super::items::Reading;
 use crate::endpoint::{
-    Refusal,
-    inward::{Inward, Losses},
+    Refusal, Wire,
+    inward::{
+        Inward, Losses, Wishes,
+        fields::{Fields, USUAL_BOUND, external, shortened},
+        only_own,
+        tools::Tools,
+    },
 };
-use adj_domain::{Caller, Item, ModelRef, ModelRequest, Purpose, Sampling, SessionId};
-use serde_json::{Map, Value, json};
+use adj_domain::{ModelRef, ModelRequest, Purpose, Sampling, SessionId};
+use serde_json::{Value, json};
 
 /// What needs a store at the vendor, or changes the meaning of a request in a way that nobody else has.
 const REFUSED: [&str; 6] =
     ["previous_response_id", "conversation", "prompt", "background", "context_management", "moderation"];
 
-/// Codex names no bound; some vendors must be told one.
-const USUAL_BOUND: u32 = 32_000;
-
 /// Reads a request that is to be answered by this model.
 pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &SessionId) -> Result<Inward, Refusal> {
-    let body: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| Refusal::invalid(format!("the request's body is not the JSON that it should be: {error}")))?;
+    let body = Fields::read(body)?;
     let mut losses = Losses::default();
-    let means_nothing = |value: &Value| value.is_null() || *value == json!(false) || *value == json!([]);
+    let means_nothing = |value: &Value| *value == json!(false) || *value == json!([]);
     for (name, value) in body.iter().filter(|(_, value)| !means_nothing(value)) {
-        match name.as_str() {
+        match name {
             "model"
             | "stream"
             | "input"
@@ -44,11 +42,11 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
             "top_logprobs" if *value == json!(0) => {}
             "top_logprobs" => return Err(only_openai("top_logprobs")),
             refused if REFUSED.contains(&refused) => return Err(only_openai(refused)),
-            other => losses.note(other.chars().take(60).collect::<String>()),
+            other => losses.note(shortened(other)),
         }
     }
-    let field = |name: &str| body.get(name).unwrap_or(&Value::Null);
-    let mut tools = Tools::default();
+    let field = |name: &str| body.get(name);
+    let mut tools = Tools::new(Wire::Responses);
     tools.add(field("tools"), &mut losses)?;
     let mut reading = Reading::new(field("instructions").as_str().unwrap_or_default(), &mut tools, &mut losses);
     match field("input") {
@@ -58,10 +56,6 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
     }
     let (system, items) = reading.finish()?;
     let tool_choice = tools.choose(field("tool_choice"))?;
-    let number = |name: &str| match field(name) {
-        Value::Null => Ok(None),
-        value => value.as_f64().map(Some).ok_or_else(|| Refusal::invalid(format!("{name}: a number is required"))),
-    };
     for word in ["summary", "context", "mode", "generate_summary"] {
         if field("reasoning").get(word).is_some_and(|value| !value.is_null()) {
             losses.note(format!("reasoning.{word}"));
@@ -77,41 +71,28 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
         Some("json_object") => Some(json!({"type": "object"})),
         Some(_) => return Err(Refusal::invalid("text.format: text, json_object, or json_schema with a schema")),
     };
-    let max_output_tokens = match field("max_output_tokens") {
-        Value::Null => USUAL_BOUND,
-        value => value
-            .as_u64()
-            .and_then(|count| u32::try_from(count).ok())
-            .filter(|count| *count > 0)
-            .ok_or_else(|| Refusal::invalid("max_output_tokens: a number greater than 0 is required"))?,
-    };
-    let step = items.iter().filter(|item| matches!(item, Item::ToolCall { .. })).count();
-    let caller = Caller {
-        run: None,
-        session: session.clone(),
-        agent: "external".to_owned(),
-        role: "external".to_owned(),
-        turn: 1,
-        step: u32::try_from(step).unwrap_or(u32::MAX),
-    };
     let sampling = Sampling {
         tool_choice,
         single_call: *field("parallel_tool_calls") == json!(false),
-        temperature: number("temperature")?,
-        top_p: number("top_p")?,
+        temperature: body.number("temperature")?,
+        top_p: body.number("top_p")?,
         ..Sampling::default()
     };
     let request = ModelRequest {
         model: model.clone(),
         purpose: Purpose::Step,
-        caller,
+        caller: external(session, &items),
         system,
         items,
         tools: tools.specs.clone(),
-        max_output_tokens,
+        max_output_tokens: body.count("max_output_tokens")?.unwrap_or(USUAL_BOUND),
         output_schema,
         effort: field("reasoning")["effort"].as_str().map(str::to_owned),
         sampling,
     };
-    Ok(Inward { request, losses, tools })
+    Ok(Inward { request, losses, tools, wishes: Wishes::default() })
+}
+
+pub(super) fn only_openai(what: &str) -> Refusal {
+    only_own(Wire::Responses, what)
 }

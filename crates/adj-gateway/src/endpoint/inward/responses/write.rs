@@ -1,8 +1,10 @@
 //! Neutral events as the stream, or the document, that clients of the Responses API expect.
 
-use super::tools::Tools;
-use crate::endpoint::{Refusal, Wire, inward::reasoning};
-use adj_domain::{AnswerBlock, EventId, ModelRef, StopReason, Usage};
+use crate::endpoint::{
+    Refusal, Wire,
+    inward::{reasoning, tools::Tools},
+};
+use adj_domain::{AnswerBlock, EventId, ModelAnswer, ModelRef, StopReason, Usage};
 use adj_providers::{ModelEvent, ProviderError};
 use serde_json::{Value, json};
 
@@ -78,9 +80,14 @@ impl Writer {
         self.emit("response.failed", json!({"response": response}), out);
     }
 
-    /// Returns the whole answer, once it came to its end.
-    pub(in crate::endpoint) fn into_document(self) -> Option<Value> {
-        self.response
+    /// Writes an answer as one document.
+    pub(in crate::endpoint) fn whole(mut self, answer: ModelAnswer) -> Result<Value, ProviderError> {
+        let blocks = answer.blocks.into_iter().map(ModelEvent::Block);
+        let end = [ModelEvent::Usage(answer.usage), ModelEvent::Finished { stop: answer.stop }];
+        for event in blocks.chain(end) {
+            self.push(event, &mut String::new())?;
+        }
+        Ok(self.response.expect("the answer was finished just now"))
     }
 
     fn bare(&self) -> &str {
@@ -179,7 +186,7 @@ impl Writer {
             if self.holds {
                 self.held.push(block);
             } else {
-                self.whole(block, out);
+                self.whole_block(block, out);
             }
             return Ok(());
         };
@@ -234,7 +241,7 @@ impl Writer {
         self.output[index] = item;
     }
 
-    fn whole(&mut self, block: AnswerBlock, out: &mut String) {
+    fn whole_block(&mut self, block: AnswerBlock, out: &mut String) {
         match block {
             AnswerBlock::Text { text } => {
                 self.show(true, 0, out);
@@ -279,7 +286,7 @@ impl Writer {
             self.close(open, None, out);
         }
         for block in std::mem::take(&mut self.held) {
-            self.whole(block, out);
+            self.whole_block(block, out);
         }
         let (name, status, reason) = match stop {
             StopReason::MaxTokens => ("response.incomplete", "incomplete", Some("max_output_tokens")),

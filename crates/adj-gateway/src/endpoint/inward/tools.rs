@@ -1,20 +1,24 @@
-//! Tools of the Responses API as the functions that every vendor has, and back.
+//! Callers' tools as the functions that every vendor has, and back. Tools are described as the Responses API does it, which has
+//! the most kinds of them; the other wires are brought into its form.
 
-use crate::endpoint::{Refusal, inward::Losses};
+use super::{Losses, only_own};
+use crate::endpoint::{Refusal, Wire};
 use adj_domain::{EventId, ToolChoice, ToolSpec};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest name that every vendor takes.
 const LONGEST_NAME: usize = 64;
 const SEARCH: &str = "tool_search";
 
 /// The tools of one request, by the names under which the vendor knows them.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::endpoint) struct Tools {
+    wire: Wire,
     pub(super) specs: Vec<ToolSpec>,
     origins: BTreeMap<String, Origin>,
-    has_web_search: bool,
+    /// The caller's word for search at the vendor, if it offers that.
+    search: Option<&'static str>,
 }
 
 /// What a tool is to the caller.
@@ -34,11 +38,11 @@ enum Kind {
     Search,
 }
 
-pub(super) fn only_openai(what: &str) -> Refusal {
-    Refusal::invalid(format!("adjutant: {what} needs an OpenAI model, and this request goes to another vendor's"))
-}
-
 impl Tools {
+    pub(super) fn new(wire: Wire) -> Self {
+        Self { wire, specs: Vec::new(), origins: BTreeMap::new(), search: None }
+    }
+
     pub(super) fn add(&mut self, tools: &Value, losses: &mut Losses) -> Result<(), Refusal> {
         for tool in tools.as_array().map_or(&[][..], Vec::as_slice) {
             self.add_one(tool, None, losses)?;
@@ -55,6 +59,9 @@ impl Tools {
         let description = text("description").to_owned();
         match text("type") {
             "function" => {
+                if tool["strict"] == true {
+                    losses.note("tools.strict");
+                }
                 let mut schema = tool["parameters"].clone();
                 if !schema.is_object() {
                     schema = json!({"type": "object", "properties": {}});
@@ -89,12 +96,17 @@ impl Tools {
                 self.offer(Kind::Search, None, SEARCH, description, schema)
             }
             "web_search" | "web_search_preview" => {
-                self.has_web_search = true;
-                losses.note("web_search");
+                self.search("web_search", losses);
                 Ok(())
             }
-            kind => Err(only_openai(&format!("the tool {kind:?}"))),
+            kind => Err(only_own(self.wire, &format!("the tool {kind:?}"))),
         }
+    }
+
+    /// Leaves out search at the vendor, which is no loss as long as there are other tools.
+    pub(super) fn search(&mut self, word: &'static str, losses: &mut Losses) {
+        self.search = Some(word);
+        losses.note(word);
     }
 
     fn offer(
@@ -132,21 +144,36 @@ impl Tools {
             (None, Some("function" | "custom")) => ToolChoice::Tool(named(choice)),
             (None, Some("allowed_tools")) => {
                 let allowed = choice["tools"].as_array().map_or(&[][..], Vec::as_slice);
-                let allowed = allowed.iter().map(named).collect::<Vec<_>>();
+                let allowed = allowed.iter().map(named).collect::<BTreeSet<_>>();
                 self.specs.retain(|tool| allowed.contains(&tool.name));
                 if choice["mode"] == "required" { ToolChoice::Required } else { ToolChoice::Auto }
             }
-            _ => return Err(only_openai(&format!("tool_choice {choice}"))),
+            _ => return Err(only_own(self.wire, &format!("tool_choice {choice}"))),
         };
         if let ToolChoice::Tool(name) = &chosen
             && !self.specs.iter().any(|tool| tool.name == *name)
         {
             return Err(Refusal::invalid(format!("tool_choice: there is no tool {name:?}")));
         }
-        if self.has_web_search && self.specs.is_empty() {
-            return Err(only_openai("the tool web_search (search at the vendor)"));
+        if let Some(search) = self.search.filter(|_| self.specs.is_empty()) {
+            return Err(only_own(self.wire, &format!("the tool {search} (search at the vendor)")));
+        }
+        if chosen == ToolChoice::Required && self.specs.is_empty() {
+            return Err(Refusal::invalid("tool_choice: a call is required, and there is no tool to call"));
         }
         Ok(chosen)
+    }
+
+    /// Returns the caller's own name for a tool.
+    pub(super) fn callers_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.origins.get(name).map_or(name, |origin| origin.name.as_str())
+    }
+
+    /// Returns what a tool is called with, if that is free text to the caller.
+    pub(super) fn free_text(&self, name: &str, input: &Result<Value, String>) -> Option<String> {
+        self.origins.get(name).filter(|origin| origin.kind == Kind::Custom)?;
+        let text = input.as_ref().ok().and_then(|value| value["input"].as_str()).map(str::to_owned);
+        Some(text.unwrap_or_else(|| raw(input)))
     }
 
     /// Returns how the id of a call's item begins.
@@ -168,16 +195,12 @@ impl Tools {
     ) -> (Value, Value) {
         let function = Origin { kind: Kind::Function, namespace: None, name: name.to_owned() };
         let origin = self.origins.get(name).unwrap_or(&function);
-        let raw = || input.as_ref().map_or_else(Clone::clone, Value::to_string);
         let (kind, key, empty, whole) = match origin.kind {
-            Kind::Function => ("function_call", "arguments", json!(""), json!(raw())),
-            Kind::Custom => {
-                let text = input.as_ref().ok().and_then(|value| value["input"].as_str()).map(str::to_owned);
-                ("custom_tool_call", "input", json!(""), json!(text.unwrap_or_else(raw)))
-            }
+            Kind::Function => ("function_call", "arguments", json!(""), json!(raw(input))),
+            Kind::Custom => ("custom_tool_call", "input", json!(""), json!(self.free_text(name, input))),
             Kind::Search => {
                 let object = input.clone().ok().filter(Value::is_object);
-                ("tool_search_call", "arguments", json!({}), object.unwrap_or_else(|| json!({"query": raw()})))
+                ("tool_search_call", "arguments", json!({}), object.unwrap_or_else(|| json!({"query": raw(input)})))
             }
         };
         let write = |status: &str, held: Value| {
@@ -195,6 +218,11 @@ impl Tools {
         };
         (write("in_progress", empty), write("completed", whole))
     }
+}
+
+/// What a model wrote as a call's arguments, as a text.
+pub(super) fn raw(input: &Result<Value, String>) -> String {
+    input.as_ref().map_or_else(Clone::clone, Value::to_string)
 }
 
 /// One name out of two, of the characters and the length that every vendor takes.
