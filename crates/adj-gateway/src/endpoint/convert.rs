@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use hyper::{Response, StatusCode, header::HeaderValue};
 use std::{io, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a stream is silent before a ping says that somebody is still there.
@@ -149,6 +150,8 @@ struct Writing {
 impl Writing {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         let mut out = String::new();
+        // Not every event is one that the caller sees.
+        let silence = Instant::now() + SILENCE;
         while out.is_empty() && !self.is_over {
             let event = match self.first.take() {
                 Some(first) => Some(Ok(first)),
@@ -159,7 +162,7 @@ impl Writing {
                         return Some(Err(io::Error::other("the caller's token was revoked")));
                     }
                     event = self.events.next() => event,
-                    () = tokio::time::sleep(SILENCE) => {
+                    () = tokio::time::sleep_until(silence) => {
                         self.writer.ping(&mut out);
                         continue;
                     }
@@ -223,4 +226,93 @@ fn refusal(error: ProviderError) -> Refusal {
         refusal.message = format!("{TOO_LONG}: {}", refusal.message);
     }
     refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::meter::Operation, *};
+    use crate::endpoint::{Attribution, Closing, Meter, Opening, call::Call};
+    use adj_domain::{AnswerBlock, SessionId};
+    use async_trait::async_trait;
+    use hyper::Request;
+    use serde_json::json;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl Meter for Nobody {
+        async fn open(&self, _opening: Opening) -> Result<(), Refusal> {
+            Ok(())
+        }
+
+        fn close(&self, _closing: Closing) {}
+    }
+
+    async fn metered(wire: Wire, model: &adj_domain::ModelRef) -> Metered {
+        let opening = Opening {
+            request: EventId::derive(&["r"]),
+            session: SessionId::derive(&["s"]),
+            wire,
+            operation: Operation::Generate,
+            asked_model: "m".to_owned(),
+            model: model.clone(),
+            attribution: Attribution::default(),
+            request_bytes: 0,
+            converted: true,
+        };
+        let meter: Arc<dyn Meter> = Arc::new(Nobody);
+        Metered::open(&meter, opening).await.expect("nobody refuses")
+    }
+
+    /// A call is held back until its answer's end: its caller hears nothing, although the vendor speaks all the time.
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_hears_nothing_is_told_that_somebody_is_there() {
+        let cases = [
+            ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": "x"}]}), ": ping\n\n"),
+            (
+                "/v1beta/models/m:streamGenerateContent?alt=sse",
+                json!({"contents": [{"parts": [{"text": "x"}]}]}),
+                "data: {\"modelVersion\":\"m\",\"responseId\":\"ID\",\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[]},\"index\":0}]}\n\n",
+            ),
+            (
+                "/v1beta/models/m:streamGenerateContent",
+                json!({"contents": [{"parts": [{"text": "x"}]}]}),
+                ",\n{\"modelVersion\":\"m\",\"responseId\":\"ID\",\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[]},\"index\":0}]}",
+            ),
+        ];
+        for (path, body, ping) in cases {
+            let request = Request::post(path).body(()).expect("a test's request is one");
+            let Ok(Call::Ask(ask)) = Call::of(&request.into_parts().0) else { panic!("{path} is offered") };
+            let model = "vendor/m".parse().expect("it names a model");
+            let inward = Inward::read(&ask, body.to_string().as_bytes(), &model, &SessionId::derive(&["s"]));
+            let inward = inward.expect("it is understood");
+            let piece = || ModelEvent::ToolCallDelta { index: 0, name: None, arguments: "{".to_owned() };
+            let call =
+                AnswerBlock::ToolCall { vendor_call_id: "c".to_owned(), name: "t".to_owned(), input: Ok(json!({})) };
+            let end = [ModelEvent::Block(call), ModelEvent::Finished { stop: StopReason::ToolUse }];
+            let events = std::iter::repeat_with(piece).take(40).chain(end);
+            let events = stream::iter(events).then(|event| async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(event)
+            });
+            let id = EventId::derive(&["r"]);
+            let mut writing = Writing {
+                writer: Writer::new(ask.wire, &id, "m", &inward),
+                first: Some(ModelEvent::TextDelta { index: 0, text: "Hi".to_owned() }),
+                events: events.boxed(),
+                metered: metered(ask.wire, &model).await,
+                revoked: CancellationToken::new(),
+                is_over: false,
+            };
+            let mut said = Vec::new();
+            while let Some(bytes) = writing.next().await {
+                let text = String::from_utf8(bytes.expect("it goes on").to_vec()).expect("it is UTF-8");
+                said.push(text.replace(id.as_str().trim_start_matches("sevt_"), "ID"));
+            }
+            // After 15 and after 30 seconds of 42.
+            assert_eq!(said[1..3], [ping, ping], "{path}");
+            assert_eq!(said.len(), 4, "{said:?}");
+        }
+    }
 }
