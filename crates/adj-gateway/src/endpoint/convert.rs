@@ -231,8 +231,10 @@ fn refusal(error: ProviderError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::{super::meter::Operation, *};
+    use crate::Gateway;
     use crate::endpoint::{Attribution, Closing, Meter, Opening, call::Call};
-    use adj_domain::{AnswerBlock, SessionId};
+    use adj_domain::{AnswerBlock, BlobHash, SessionId};
+    use adj_providers::{Playbook, Scripted};
     use async_trait::async_trait;
     use hyper::Request;
     use serde_json::json;
@@ -259,10 +261,15 @@ mod tests {
             model: model.clone(),
             attribution: Attribution::default(),
             request_bytes: 0,
+            body_hash: BlobHash::of(b""),
             converted: true,
         };
         let meter: Arc<dyn Meter> = Arc::new(Nobody);
-        Metered::open(&meter, opening).await.expect("nobody refuses")
+        let playbook = Playbook::parse("rules: []", "test.yaml").expect("it is a playbook");
+        let gateway = Gateway::default().with(&model.vendor, Arc::new(Scripted::new(playbook)));
+        let gateway = Arc::new(gateway);
+        let account = gateway.account(&model.vendor).expect("it was just added");
+        Metered::open(&meter, &gateway, account, opening).await.expect("nobody refuses")
     }
 
     /// A call is held back until its answer's end: its caller hears nothing, although the vendor speaks all the time.
