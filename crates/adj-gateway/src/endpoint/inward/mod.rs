@@ -87,6 +87,10 @@ impl Inward {
             }
         }
         if outward == WireKind::Anthropic {
+            // Its newer models take one of the two; Gemini's clients always send both.
+            if request.sampling.temperature.is_some() && request.sampling.top_p.take().is_some() {
+                losses.note("top_p");
+            }
             match request.effort.as_deref() {
                 Some("none") => request.effort = None,
                 Some("minimal") => request.effort = Some("low".to_owned()),

@@ -11,7 +11,7 @@ use crate::endpoint::{
     meter::Operation,
 };
 use adj_domain::{AnswerBlock, Content, EventId, Item, ModelRequest, Sampling, StopReason};
-use adj_providers::{ModelEvent, anthropic, chat, gemini, openai};
+use adj_providers::{ModelEvent, WireKind, anthropic, chat, gemini, openai};
 use proptest::{collection, prelude::*, sample};
 use serde_json::{Map, Value, json};
 
@@ -340,6 +340,37 @@ fn an_answer_comes_back_with_the_next_request_as_the_vendor_gave_it() {
             numbered(&mut after);
             assert_eq!(after.items, before.items, "{wire:?}, seed {seed}, {sending:?}: {out}");
         }
+    }
+}
+
+#[test]
+fn sampling_is_left_out_only_where_a_model_refuses_it() {
+    use WireKind::{Anthropic, Chat, Gemini, OpenAi};
+    let cases = [
+        (OpenAi, "gpt-5.5", None, "temperature, top_k, top_p"),
+        (OpenAi, "gpt-5.5", Some("none"), "top_k"),
+        (OpenAi, "gpt-4o", None, "top_k"),
+        (OpenAi, "local", Some("low"), "temperature, top_k, top_p"),
+        (Chat, "openai/gpt-5.5", None, "temperature, top_k, top_p"),
+        (Chat, "o3-mini", Some("low"), "temperature, top_k, top_p"),
+        (Chat, "gpt-oss-120b", Some("low"), ""),
+        (Chat, "olmo-3", None, ""),
+        (Anthropic, "claude-sonnet-4-6", None, "top_p"),
+        (Gemini, "gemini-3-pro", Some("low"), ""),
+    ];
+    for (outward, name, effort, expected) in cases {
+        let mut request = Random(1).request();
+        request.model.name = name.to_owned();
+        request.effort = effort.map(str::to_owned);
+        request.sampling = Sampling { temperature: Some(0.5), top_p: Some(0.5), top_k: Some(5), ..Sampling::default() };
+        let (tools, wishes) = (Tools::new(Wire::Gemini), Wishes::default());
+        let mut inward = Inward { request, losses: Default::default(), tools, wishes };
+        inward.fit(outward);
+        assert_eq!(inward.losses.list().join(", "), expected, "{outward:?} {name} {effort:?}");
+        let Sampling { temperature, top_p, top_k, .. } = inward.request.sampling;
+        let kept = [temperature.is_some(), top_k.is_some(), top_p.is_some()];
+        let lost = ["temperature", "top_k", "top_p"].map(|name| expected.contains(name));
+        assert_eq!(kept.map(|kept| !kept), lost, "{outward:?} {name} {effort:?}");
     }
 }
 

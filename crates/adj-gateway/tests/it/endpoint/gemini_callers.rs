@@ -106,6 +106,7 @@ async fn a_stream_of_another_vendor_is_written_as_googles_clients_expect() {
         assert_eq!((answer.status, answer.whole), (200, true), "{}", answer.text());
         let losses = match wire {
             WireKind::OpenAi => "googleSearch, labels, safetySettings, temperature, top_k, top_p",
+            WireKind::Anthropic => "googleSearch, labels, safetySettings, top_p",
             _ => "googleSearch, labels, safetySettings",
         };
         assert_eq!(answer.header("x-adjutant-losses"), Some(losses));
