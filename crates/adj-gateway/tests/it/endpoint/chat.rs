@@ -304,7 +304,7 @@ async fn failures_have_the_shape_and_the_words_that_the_client_acts_on() {
         whole(status, headers, json!({"error": {"message": message}}).to_string())
     };
     let cases = [
-        (failure("429 Slow", "retry-after: 30\r\n", "slow down"), 429, json!("rate_limit_exceeded"), "slow down"),
+        (failure("429 Slow", "retry-after: 90\r\n", "slow down"), 429, json!("rate_limit_exceeded"), "slow down"),
         (
             failure("400 Bad", "", "maximum context length is 9"),
             400,

@@ -318,7 +318,7 @@ async fn failures_have_the_shape_that_the_client_acts_on() {
         whole(status, headers, json!({"error": {"message": message}}).to_string())
     };
     let cases = [
-        (failure("429 Slow", "retry-after: 30\r\n", "slow down"), 429, "RESOURCE_EXHAUSTED"),
+        (failure("429 Slow", "retry-after: 90\r\n", "slow down"), 429, "RESOURCE_EXHAUSTED"),
         (failure("400 Bad", "", "no such field"), 400, "INVALID_ARGUMENT"),
         (failure("401 No", "", "no such key"), 401, "UNAUTHENTICATED"),
         (failure("404 No", "", "no such model"), 404, "NOT_FOUND"),
