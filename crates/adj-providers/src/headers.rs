@@ -3,36 +3,61 @@
 //! A value that cannot be read counts as not said, never as zero.
 
 use adj_domain::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Resource {
+    #[serde(rename = "requests")]
     Requests,
     /// Of input and output together.
+    #[serde(rename = "tokens")]
     Tokens,
+    #[serde(rename = "input_tokens")]
     InputTokens,
+    #[serde(rename = "output_tokens")]
     OutputTokens,
 }
 
 /// What one answer says of one limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
     pub resource: Resource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u64>,
     /// Until everything is there again.
+    #[serde(rename = "reset_ms", default, skip_serializing_if = "Option::is_none", with = "in_milliseconds")]
     pub reset: Option<Duration>,
 }
 
+/// A time as a whole number of milliseconds, rounded up.
+pub(crate) mod in_milliseconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::Duration;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = |time: &Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        time.as_ref().map(whole).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
 /// Whom a refusal concerns.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// Requests for the same model.
     #[default]
+    #[serde(rename = "model")]
     Model,
     /// Every request under the same key.
+    #[serde(rename = "account")]
     Account,
 }
 

@@ -4,10 +4,13 @@ mod forward;
 
 pub use forward::{Raw, RawAnswer};
 
+use forward::Tape;
+
 use crate::{
     Dialect, EventStream, ModelEvent, Provider, ProviderError, Secret, StreamDecoder, WireKind,
     error::excerpt,
     headers::{self, Pause},
+    scrub::SHORTEST_KEY,
     wire::{Encoded, anthropic, chat, gemini, openai},
 };
 use adj_domain::{FailureKind, ModelRequest, Timestamp};
@@ -60,8 +63,6 @@ pub enum Credentials {
 
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 const MAX_LIMIT_HEADERS: usize = 64;
-/// Servers at home take any word for a key; such a word is no secret, and may stand in any sentence.
-const SHORTEST_KEY: usize = 8;
 /// After the answer's end, how long to wait for the connection's end, so that the connection can be used again.
 const DRAIN: Duration = Duration::from_millis(10);
 
@@ -74,11 +75,12 @@ pub struct HttpProvider {
     timeouts: Timeouts,
     // Made at the first call: start-up need not pay for it, and a command that calls no model never does.
     client: Arc<OnceLock<Result<Client, String>>>,
+    tape: Option<Tape>,
 }
 
 impl HttpProvider {
     pub fn new(wire: WireKind, base_url: Url, credentials: Credentials, timeouts: Timeouts) -> Self {
-        Self { wire, base_url, credentials, timeouts, client: Arc::default() }
+        Self { wire, base_url, credentials, timeouts, client: Arc::default(), tape: None }
     }
 
     fn client(&self) -> Result<Client, ProviderError> {
@@ -188,7 +190,17 @@ impl HttpProvider {
 }
 
 impl Provider for HttpProvider {
-    fn stream(&self, request: &ModelRequest, _attempt: u32) -> EventStream {
+    fn stream(&self, request: &ModelRequest, attempt: u32) -> EventStream {
+        match &self.tape {
+            Some(Tape::Player(player)) => player.stream(request, attempt),
+            Some(Tape::Recorder(recorder)) => recorder.tap(request, attempt, self.ask(request)),
+            None => self.ask(request),
+        }
+    }
+}
+
+impl HttpProvider {
+    fn ask(&self, request: &ModelRequest) -> EventStream {
         let encoded = match self.encode(request) {
             Ok(encoded) => encoded,
             Err(error) => return stream::once(async { Err(error) }).boxed(),

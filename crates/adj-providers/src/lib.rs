@@ -5,6 +5,7 @@
 //! encoder and a decoder without I/O; [`Accumulator`] makes a whole answer out of a stream that came to its proper end.
 
 pub mod accumulator;
+pub mod cassette;
 pub mod decoder;
 pub mod error;
 pub mod event;
@@ -19,11 +20,12 @@ pub mod wire;
 
 pub use accumulator::Accumulator;
 pub use adj_domain::{Secret, SecretError};
+pub use cassette::{CassetteError, Manner, Player, RecordError, Recorder, Replay, Timing};
 pub use decoder::{Dialect, StreamDecoder};
 pub use error::ProviderError;
 pub use event::{EventStream, ModelEvent, Provider};
 pub use headers::{Reading, Resource, Scope};
 pub use http::{HttpProvider, Timeouts};
-pub use scripted::{Playbook, PlaybookError, Scripted};
+pub use scripted::{Playbook, PlaybookError, Script, ScriptError, Scripted};
 pub use settings::{Settings, SettingsError, VendorSettings, WireKind};
 pub use wire::{anthropic, chat, gemini, openai};

@@ -3,18 +3,23 @@
 use crate::{HttpProvider, Provider, Secret, SecretError, Timeouts, http::Credentials};
 use adj_domain::ModelRef;
 use reqwest::Url;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The protocols that are spoken over HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WireKind {
     /// OpenAI's Responses API.
+    #[serde(rename = "responses")]
     OpenAi,
     /// Anthropic's Messages API.
+    #[serde(rename = "messages")]
     Anthropic,
     /// Google's generateContent API.
+    #[serde(rename = "generate_content")]
     Gemini,
     /// The chat completions API.
+    #[serde(rename = "chat")]
     Chat,
 }
 
@@ -182,6 +187,15 @@ impl Settings {
     pub fn variables() -> impl Iterator<Item = &'static str> {
         let of = |known: &Known| [Some(known.key), known.other_key, known.token, Some(known.base_url)];
         KNOWN.iter().flat_map(of).flatten().chain(["OLLAMA_HOST"])
+    }
+
+    /// Returns the keys of all vendors: what must stand in no record.
+    pub fn keys(&self) -> Vec<Secret> {
+        let keys = self.vendors.values().filter_map(|vendor| match &vendor.credentials {
+            Credentials::Bearer(key) | Credentials::ApiKey(key) => Some(key.clone()),
+            Credentials::None => None,
+        });
+        keys.collect()
     }
 
     /// Returns the names of the vendors that are set up.

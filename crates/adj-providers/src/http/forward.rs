@@ -1,13 +1,14 @@
 //! A request that somebody else wrote in the vendor's own words: it goes out as it is, and the answer comes back as it is.
 
 use super::{
-    Credentials, Deadlines, HttpProvider, MAX_ERROR_BODY_BYTES, SHORTEST_KEY, chunk, connection_error, join, of_limits,
-    refused, sensitive,
+    Credentials, Deadlines, HttpProvider, MAX_ERROR_BODY_BYTES, chunk, connection_error, join, of_limits, refused,
+    sensitive,
 };
 use crate::{
     ProviderError, Timeouts, WireKind,
+    cassette::{PassedTake, Played, Player, Recorder},
     headers::{self, Reading},
-    scrub::Scrub,
+    scrub::{SHORTEST_KEY, Scrub},
 };
 use adj_domain::{FailureKind, Timestamp};
 use bytes::{Bytes, BytesMut};
@@ -32,10 +33,31 @@ pub struct Raw {
 pub struct RawAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    response: Option<Response>,
+    rest: Rest,
+    take: Option<PassedTake>,
+}
+
+/// What is still to come.
+#[derive(Debug)]
+enum Rest {
+    Vendor(Box<Arriving>),
+    Recorded(Played),
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    response: Response,
     scrub: Scrub,
     deadlines: Deadlines,
     timeouts: Timeouts,
+}
+
+/// Where what is asked and answered is written down, or read from.
+#[derive(Debug, Clone)]
+pub(super) enum Tape {
+    Recorder(Recorder),
+    Player(Player),
 }
 
 impl HttpProvider {
@@ -43,9 +65,42 @@ impl HttpProvider {
         self.wire
     }
 
+    /// The same vendor, recorded: in neutral form, and in its own words.
+    #[must_use]
+    pub fn recorded_by(self, recorder: Recorder) -> Self {
+        Self { tape: Some(Tape::Recorder(recorder)), ..self }
+    }
+
+    /// A vendor that is never asked: what it once answered over this wire is read from a cassette.
+    pub fn played_by(wire: WireKind, player: Player) -> Self {
+        let nowhere = Url::parse("http://cassette.invalid").expect("an address");
+        let provider = Self::new(wire, nowhere, Credentials::None, Timeouts::default());
+        Self { tape: Some(Tape::Player(player)), ..provider }
+    }
+
     /// Sends a request with this vendor's credentials; whatever the status, the answer is the caller's to judge.
     pub async fn forward(&self, raw: Raw) -> Result<RawAnswer, ProviderError> {
-        self.send_raw(raw).await.map_err(|error| self.without_key(error))
+        let mut take = match &self.tape {
+            Some(Tape::Player(player)) => {
+                let played = player.forward(self.wire, &raw)?;
+                let (status, headers) = (played.status, played.headers.clone());
+                return Ok(RawAnswer { status, headers, rest: Rest::Recorded(played), take: None });
+            }
+            Some(Tape::Recorder(recorder)) => Some(recorder.tap_passing(self.wire, &raw)),
+            None => None,
+        };
+        let sent = self.send_raw(raw).await.map_err(|error| self.without_key(error));
+        match (sent, &mut take) {
+            (Ok(answer), Some(kept)) => {
+                kept.head(answer.status, &answer.headers);
+                Ok(RawAnswer { take, ..answer })
+            }
+            (Err(error), Some(kept)) => {
+                kept.end(Err(&error));
+                Err(error)
+            }
+            (sent, None) => sent,
+        }
     }
 
     async fn send_raw(&self, raw: Raw) -> Result<RawAnswer, ProviderError> {
@@ -94,10 +149,13 @@ impl HttpProvider {
         Ok(RawAnswer {
             status: response.status(),
             headers,
-            response: Some(response),
-            scrub: Scrub::new(key),
-            deadlines,
-            timeouts: self.timeouts,
+            rest: Rest::Vendor(Box::new(Arriving {
+                response,
+                scrub: Scrub::new(key),
+                deadlines,
+                timeouts: self.timeouts,
+            })),
+            take: None,
         })
     }
 }
@@ -123,28 +181,37 @@ impl RawAnswer {
 
     /// Returns the next bytes as they arrived, the vendor's own key blotted out; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ProviderError> {
-        while let Some(response) = &mut self.response {
-            match chunk(response, self.deadlines).await {
-                Ok(Some(bytes)) => {
-                    // What the bytes say is not looked at here: any are progress.
-                    self.deadlines.came(true, self.timeouts);
-                    let bytes = self.scrub.push(bytes);
-                    if !bytes.is_empty() {
-                        return Ok(Some(bytes));
-                    }
-                }
-                Ok(None) => {
-                    self.response = None;
-                    let rest = self.scrub.finish();
-                    return Ok((!rest.is_empty()).then_some(rest));
-                }
-                Err(error) => {
-                    self.response = None;
-                    return Err(error);
-                }
+        let chunk = match &mut self.rest {
+            Rest::Vendor(arriving) => arriving.chunk().await,
+            Rest::Recorded(played) => played.chunk().await,
+            Rest::Nothing => Ok(None),
+        };
+        if !matches!(chunk, Ok(Some(_))) {
+            self.rest = Rest::Nothing;
+        }
+        if let Some(take) = &mut self.take {
+            match &chunk {
+                Ok(Some(bytes)) => take.chunk(bytes),
+                Ok(None) => take.end(Ok(())),
+                Err(error) => take.end(Err(error)),
             }
         }
-        Ok(None)
+        chunk
+    }
+}
+
+impl Arriving {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ProviderError> {
+        while let Some(bytes) = chunk(&mut self.response, self.deadlines).await? {
+            // What the bytes say is not looked at here: any are progress.
+            self.deadlines.came(true, self.timeouts);
+            let bytes = self.scrub.push(bytes);
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+        let rest = self.scrub.finish();
+        Ok((!rest.is_empty()).then_some(rest))
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod play;
 mod playbook;
+mod script;
 mod template;
 
 pub use play::Scripted;
 pub use playbook::{Playbook, PlaybookError};
+pub use script::{Script, ScriptError};

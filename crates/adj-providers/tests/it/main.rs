@@ -1,5 +1,6 @@
 //! The room as its neighbours see it: requests out, streams in, and a playbook in place of a vendor.
 
+mod cassettes;
 mod decoders;
 mod encoders;
 mod errors;
