@@ -1,6 +1,7 @@
 //! What can be typed. The doc comments are the manual.
 
 mod approvals;
+mod cassette;
 mod confinement;
 mod gateway;
 mod policy;
@@ -8,6 +9,7 @@ mod sandbox;
 mod secret;
 
 pub use approvals::{AllowArgs, ApprovalsCommand, Remember};
+pub use cassette::CassetteArgs;
 pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
 pub use gateway::GatewayArgs;
 pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
@@ -106,7 +108,7 @@ pub struct RunArgs {
     pub prompt: Option<String>,
 
     /// Work on an embedded sample project with scripted models: no key, no network
-    #[arg(long, conflicts_with_all = ["resume", "gate", "no_gate", "model", "include_dirty"])]
+    #[arg(long, conflicts_with_all = ["resume", "gate", "no_gate", "model", "include_dirty", "replay"])]
     pub demo: bool,
 
     /// Go on with a run that was interrupted or died
@@ -226,9 +228,12 @@ pub struct ModelArgs {
     #[arg(long, short = 'r', value_name = "EFFORT")]
     pub effort: Option<String>,
 
-    /// The playbook that scripted models play
+    /// The playbook, or the cassette, that scripted models play
     #[arg(long, value_name = "FILE", env = "ADJUTANT_PLAYBOOK", hide_env_values = true)]
     pub playbook: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub cassette: CassetteArgs,
 }
 
 /// Show, export and verify what happened

@@ -6,7 +6,7 @@ use crate::{
 };
 use adj_domain::ModelRef;
 use adj_gateway::{Gateway, RetryPolicy};
-use adj_providers::{Playbook, Scripted};
+use adj_providers::{Playbook, Provider, Recorder, Scripted};
 use anyhow::Context;
 use include_dir::{Dir, include_dir};
 use std::{path::Path, process::Stdio, sync::Arc};
@@ -23,10 +23,15 @@ pub fn model() -> ModelRef {
     ModelRef { vendor: "scripted".to_owned(), name: "demo".to_owned() }
 }
 
-pub fn models() -> Result<Models> {
+pub fn models(recorder: Option<Recorder>) -> Models {
     let playbook = Playbook::parse(PLAYBOOK, "the demo's playbook").expect("the embedded playbook is valid");
-    let gateway = Gateway::new(RetryPolicy::default()).with("scripted", Arc::new(Scripted::new(playbook)));
-    Ok(Models { gateway, model: model() })
+    let scripted: Arc<dyn Provider> = Arc::new(Scripted::new(playbook));
+    let scripted = match &recorder {
+        Some(recorder) => recorder.around(scripted),
+        None => scripted,
+    };
+    let gateway = Gateway::new(RetryPolicy::default()).with("scripted", scripted);
+    Models { gateway, model: model(), recorder }
 }
 
 /// Makes a git repository of the sample project in `folder`, which must not exist or be empty.

@@ -8,6 +8,7 @@ mod commands;
 mod wiring;
 
 mod account;
+mod cassettes;
 mod confinement;
 mod demo;
 mod settings;

@@ -1,6 +1,7 @@
 //! Puts the rooms together: where the state is, which models there are, one engine.
 
 use crate::{
+    cassettes,
     cli::ModelArgs,
     failure::{Code, Failure, Result},
     settings::{UserSettings, VaultKey},
@@ -9,7 +10,7 @@ use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, Sessi
 use adj_engine::{Engine, Parts, Upstream};
 use adj_gateway::{Catalogue, Gateway, RetryPolicy, endpoint::HomeRoute};
 use adj_policy::{Policy, Sources};
-use adj_providers::{Playbook, Scripted, Settings};
+use adj_providers::{Provider, Recorder, Script, Settings};
 use adj_sandbox::Launcher;
 use adj_store::{NodeId, SqliteStore, Store};
 use adj_vault::{KeyError, KeySource, Keys, SystemKeyring, Vault, VaultError};
@@ -74,10 +75,20 @@ fn crash_after(store: &SqliteStore) {
 pub struct Models {
     pub gateway: Gateway,
     pub model: ModelRef,
+    /// Writes down what is asked and answered, if that is wanted.
+    pub recorder: Option<Recorder>,
 }
 
 /// Chooses the model: the command line, then `ADJUTANT_MODEL`, then the settings file, then whichever key is in the environment.
-pub fn models(args: &ModelArgs) -> Result<Models> {
+/// With `--replay` no vendor is needed. `folder` is what is worked on.
+pub fn models(args: &ModelArgs, folder: &Path) -> Result<Models> {
+    if let Some(player) = cassettes::player(&args.cassette, folder)? {
+        let model = args.model.clone().unwrap_or_else(|| player.model().clone());
+        let vendors = player.vendors().into_iter().chain([model.vendor.clone()]);
+        let player: Arc<dyn Provider> = Arc::new(player);
+        let gateway = new_gateway()?.with_all(vendors.map(|vendor| (vendor, Arc::clone(&player))));
+        return Ok(Models { gateway, model, recorder: None });
+    }
     let user = UserSettings::load()?;
     let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
     let model = match args.model.clone() {
@@ -94,29 +105,36 @@ pub fn models(args: &ModelArgs) -> Result<Models> {
             crate::settings::path().map_or_else(|| "the settings file".to_owned(), |path| path.display().to_string())
         )));
     };
-    let mut gateway = Gateway::new(RetryPolicy::default());
-    if let Some(catalogue) = own_catalogue()? {
-        gateway = gateway.knowing(catalogue);
-    }
-    for (vendor, provider) in settings.providers() {
-        gateway = gateway.with(vendor, provider);
-    }
+    let mut providers = settings.providers();
     match args.playbook.clone().or(user.playbook) {
-        Some(path) => gateway = gateway.with("scripted", Arc::new(Scripted::new(load_playbook(&path)?))),
+        Some(path) => providers.push(("scripted".to_owned(), load_script(&path, folder)?)),
         None if model.vendor == "scripted" => {
             return Err(Failure::usage(format!("the model {model} plays a playbook, and none was named"))
                 .hint("name one with --playbook FILE (or ADJUTANT_PLAYBOOK)"));
         }
         None => {}
     }
-    if !gateway.vendors().any(|vendor| vendor == model.vendor) {
+    if !providers.iter().any(|(vendor, _)| *vendor == model.vendor) {
         return Err(Failure::usage(format!(
             "no key and no address in the environment for {}, the vendor of the model {model}",
             model.vendor
         ))
         .hint(vendor_hint(&model.vendor)));
     }
-    Ok(Models { gateway, model })
+    let recorder = cassettes::recorder(&args.cassette, &model, folder, &settings.keys())?;
+    if let Some(recorder) = &recorder {
+        providers.iter_mut().for_each(|(_, provider)| *provider = recorder.around(Arc::clone(provider)));
+    }
+    Ok(Models { gateway: new_gateway()?.with_all(providers), model, recorder })
+}
+
+/// A gateway that knows what the user says of models.
+fn new_gateway() -> Result<Gateway> {
+    let gateway = Gateway::new(RetryPolicy::default());
+    Ok(match own_catalogue()? {
+        Some(catalogue) => gateway.knowing(catalogue),
+        None => gateway,
+    })
 }
 
 /// The catalogue of models with what the user's file says before it, if there is one.
@@ -171,8 +189,17 @@ fn model_from_env() -> Result<Option<ModelRef>> {
     Ok(Some(model))
 }
 
-fn load_playbook(path: &Path) -> Result<Playbook> {
-    Playbook::load(path).map_err(|error| Failure { code: Code::Usage, error: error.into(), hint: None })
+/// What scripted models play.
+fn load_script(path: &Path, folder: &Path) -> Result<Arc<dyn Provider>> {
+    let script = Script::load(path, cassettes::places(folder)?, cassettes::timing()).map_err(|error| Failure {
+        code: Code::Usage,
+        error: error.into(),
+        hint: None,
+    })?;
+    if let Script::Cassette(player) = &script {
+        cassettes::tell_of_torn(player, path);
+    }
+    Ok(script.provider())
 }
 
 /// Builds the engine on the state folder.

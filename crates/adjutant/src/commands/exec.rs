@@ -2,7 +2,7 @@
 
 use super::{print_theirs, read_prompt, work_folder};
 use crate::{
-    board,
+    board, cassettes,
     cli::ExecArgs,
     confinement::{self, Asked, policy_at},
     failure::{Code, Failure, Result},
@@ -46,7 +46,14 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
             Work::New { folder, asked, approval }
         }
     };
-    let models = wiring::models(&model_args)?;
+    let folder = match &work {
+        Work::Earlier(session) => match &session.spec.workspace {
+            WorkspaceSpec::Direct { path } => Path::new(path),
+            WorkspaceSpec::Private { repository, .. } => Path::new(repository),
+        },
+        Work::New { folder, .. } => folder.as_path(),
+    };
+    let models = wiring::models(&model_args, folder)?;
     let (sandbox, earlier) = match &work {
         Work::Earlier(session) => (session.spec.sandbox, Some(session.id.clone())),
         Work::New { asked, .. } => {
@@ -87,7 +94,7 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     foreground.end().await;
     let (id, end) = worked?;
     closed?;
-    finish(&engine, &args, &id, &end).await
+    cassettes::finish(models.recorder.as_ref(), finish(&engine, &args, &id, &end).await)
 }
 
 /// What an agent is told that stopped before its turn was done, when nobody has anything else to say.

@@ -2,6 +2,7 @@
 
 use super::{print, read_prompt};
 use crate::{
+    cassettes,
     cli::RunArgs,
     confinement::{self, Asked, policy_at},
     demo,
@@ -30,7 +31,8 @@ use std::{
 pub async fn run(args: RunArgs) -> Result<ExitCode> {
     let state = wiring::state_dir()?;
     let mut plan = prepare(&state, &args).await?;
-    let engine = wiring::engine(&state, plan.models.take().expect("prepared once").gateway, plan.sandbox)?;
+    let Models { gateway, recorder, .. } = plan.models.take().expect("prepared once");
+    let engine = wiring::engine(&state, gateway, plan.sandbox)?;
     let squad = Squad::new(engine.clone(), args.keep);
     let foreground = Foreground::begin(&engine, args.json, plan.sessions()).await?;
     let worked = work(&engine, &squad, &args, &plan, &foreground.interrupt).await;
@@ -44,7 +46,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
         Err(failure) => return Err(failure),
     };
     closed?;
-    finish(&engine, &args, &end).await
+    cassettes::finish(recorder.as_ref(), finish(&engine, &args, &end).await)
 }
 
 /// What is known before there is an engine.
@@ -77,12 +79,13 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
             return Err(Failure::usage(format!("{id} is finished: {}", crate::board::outcome(outcome)))
                 .hint(format!("`adjutant trace show {id}` shows what happened")));
         }
-        let models = if run.spec.model == demo::model() {
-            demo::models()?
+        let folder = Path::new(&run.spec.repository);
+        let models = if run.spec.model == demo::model() && args.model.cassette.replay.is_none() {
+            demo_models(args, folder)?
         } else {
             let mut model = args.model.clone();
             model.model = Some(run.spec.model.clone());
-            wiring::models(&model)?
+            wiring::models(&model, folder)?
         };
         return Ok(Plan {
             id: id.clone(),
@@ -103,12 +106,12 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         DirBuilder::new().recursive(true).mode(0o700).create(state)?;
         let folder = args.dir.clone().unwrap_or_else(|| state.join("demo").join(id.as_str()));
         demo::unpack(&folder).await?;
-        (demo::models()?, demo::PROMPT.to_owned(), folder, Some(demo::GATE.to_owned()))
+        (demo_models(args, &folder)?, demo::PROMPT.to_owned(), folder, Some(demo::GATE.to_owned()))
     } else {
         let prompt = read_prompt(args.prompt.clone().expect("the command line demands a prompt"))?;
         let folder = args.dir.as_deref().unwrap_or(Path::new("."));
         let folder = std::path::absolute(folder).with_context(|| format!("cannot use {}", folder.display()))?;
-        (wiring::models(&args.model)?, prompt, folder, args.gate.clone())
+        (wiring::models(&args.model, &folder)?, prompt, folder, args.gate.clone())
     };
     let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
     asked.check_secrets(state)?;
@@ -124,6 +127,11 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         gate,
         earlier: None,
     })
+}
+
+fn demo_models(args: &RunArgs, folder: &Path) -> Result<Models> {
+    let recorder = cassettes::recorder(&args.model.cassette, &demo::model(), folder, &[])?;
+    Ok(demo::models(recorder))
 }
 
 /// A process that died behind a run's last event has left sandboxes and workspaces.

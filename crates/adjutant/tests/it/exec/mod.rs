@@ -1,6 +1,7 @@
 //! `adjutant exec` against fake vendors that speak the real wires over HTTP.
 
 mod answers;
+mod cassettes;
 mod planted;
 mod schema;
 mod secrets;
