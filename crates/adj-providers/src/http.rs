@@ -197,6 +197,10 @@ impl Provider for HttpProvider {
             None => self.ask(request),
         }
     }
+
+    fn http(&self) -> Option<&HttpProvider> {
+        Some(self)
+    }
 }
 
 impl HttpProvider {
@@ -211,10 +215,6 @@ impl HttpProvider {
             WireKind::Gemini => self.run::<gemini::GenerateContent>(encoded),
             WireKind::Chat => self.run::<chat::Chat>(encoded),
         }
-    }
-
-    fn http(&self) -> Option<&HttpProvider> {
-        Some(self)
     }
 }
 

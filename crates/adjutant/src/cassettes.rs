@@ -6,8 +6,11 @@ use crate::{
     wiring,
 };
 use adj_domain::ModelRef;
-use adj_providers::{CassetteError, Manner, Player, RecordError, Recorder, Replay, Secret, Timing, cassette::Places};
-use std::{io::Write, path::Path, process::ExitCode};
+use adj_providers::{
+    CassetteError, HttpProvider, Manner, Player, Provider, RecordError, Recorder, Replay, Secret, Timing,
+    cassette::{Heading, Places},
+};
+use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
 /// The folders that lie elsewhere at the next run.
 pub fn places(folder: &Path) -> Result<Places> {
@@ -24,14 +27,27 @@ pub fn timing() -> Timing {
     }
 }
 
-/// Begins a recording, if one is wanted. The vendors' keys stand nowhere in it.
-pub fn recorder(args: &CassetteArgs, model: &ModelRef, folder: &Path, keys: &[Secret]) -> Result<Option<Recorder>> {
+/// The vendors that can be called, by name.
+pub type Vendors = Vec<(String, Arc<dyn Provider>)>;
+
+/// Begins a recording of these vendors, if one is wanted. Their keys stand nowhere in it.
+pub fn record(
+    args: &CassetteArgs,
+    model: &ModelRef,
+    folder: &Path,
+    vendors: &mut Vendors,
+    keys: &[Secret],
+) -> Result<Option<Recorder>> {
     let Some(path) = &args.record else { return Ok(None) };
-    let recorder = Recorder::create(path, model, places(folder)?, keys).map_err(|error| {
+    let wire = |provider: &Arc<dyn Provider>| provider.http().map(HttpProvider::wire);
+    let wires = vendors.iter().map(|(name, provider)| (name.clone(), wire(provider))).collect();
+    let heading = Heading { model: model.clone(), vendors: wires, places: places(folder)? };
+    let recorder = Recorder::create(path, heading, keys).map_err(|error| {
         let exists = matches!(error, RecordError::Exists { .. });
         let failure = Failure { code: Code::Usage, error: error.into(), hint: None };
         if exists { failure.hint("name a new file, or remove this one first") } else { failure }
     })?;
+    vendors.iter_mut().for_each(|(_, provider)| *provider = recorder.around(Arc::clone(provider)));
     Ok(Some(recorder))
 }
 

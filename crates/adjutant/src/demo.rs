@@ -1,12 +1,14 @@
 //! The embedded sample project, and the playbook of its scripted models.
 
 use crate::{
+    cassettes::{self, Vendors},
+    cli::CassetteArgs,
     failure::{Failure, Result},
     wiring::Models,
 };
 use adj_domain::ModelRef;
 use adj_gateway::{Gateway, RetryPolicy};
-use adj_providers::{Playbook, Provider, Recorder, Scripted};
+use adj_providers::{Playbook, Scripted};
 use anyhow::Context;
 use include_dir::{Dir, include_dir};
 use std::{path::Path, process::Stdio, sync::Arc};
@@ -23,15 +25,11 @@ pub fn model() -> ModelRef {
     ModelRef { vendor: "scripted".to_owned(), name: "demo".to_owned() }
 }
 
-pub fn models(recorder: Option<Recorder>) -> Models {
+pub fn models(args: &CassetteArgs, folder: &Path) -> Result<Models> {
     let playbook = Playbook::parse(PLAYBOOK, "the demo's playbook").expect("the embedded playbook is valid");
-    let scripted: Arc<dyn Provider> = Arc::new(Scripted::new(playbook));
-    let scripted = match &recorder {
-        Some(recorder) => recorder.around(scripted),
-        None => scripted,
-    };
-    let gateway = Gateway::new(RetryPolicy::default()).with("scripted", scripted);
-    Models { gateway, model: model(), recorder }
+    let mut vendors: Vendors = vec![("scripted".to_owned(), Arc::new(Scripted::new(playbook)))];
+    let recorder = cassettes::record(args, &model(), folder, &mut vendors, &[])?;
+    Ok(Models { gateway: Gateway::new(RetryPolicy::default()).with_all(vendors), model: model(), recorder })
 }
 
 /// Makes a git repository of the sample project in `folder`, which must not exist or be empty.

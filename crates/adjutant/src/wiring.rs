@@ -84,10 +84,11 @@ pub struct Models {
 pub fn models(args: &ModelArgs, folder: &Path) -> Result<Models> {
     if let Some(player) = cassettes::player(&args.cassette, folder)? {
         let model = args.model.clone().unwrap_or_else(|| player.model().clone());
-        let vendors = player.vendors().into_iter().chain([model.vendor.clone()]);
-        let player: Arc<dyn Provider> = Arc::new(player);
-        let gateway = new_gateway()?.with_all(vendors.map(|vendor| (vendor, Arc::clone(&player))));
-        return Ok(Models { gateway, model, recorder: None });
+        let mut vendors = player.providers();
+        if !vendors.iter().any(|(vendor, _)| *vendor == model.vendor) {
+            vendors.push((model.vendor.clone(), Arc::new(player)));
+        }
+        return Ok(Models { gateway: new_gateway()?.with_all(vendors), model, recorder: None });
     }
     let user = UserSettings::load()?;
     let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
@@ -121,10 +122,7 @@ pub fn models(args: &ModelArgs, folder: &Path) -> Result<Models> {
         ))
         .hint(vendor_hint(&model.vendor)));
     }
-    let recorder = cassettes::recorder(&args.cassette, &model, folder, &settings.keys())?;
-    if let Some(recorder) = &recorder {
-        providers.iter_mut().for_each(|(_, provider)| *provider = recorder.around(Arc::clone(provider)));
-    }
+    let recorder = cassettes::record(&args.cassette, &model, folder, &mut providers, &settings.keys())?;
     Ok(Models { gateway: new_gateway()?.with_all(providers), model, recorder })
 }
 

@@ -33,10 +33,20 @@ pub(super) struct Head {
     /// The version of the program that wrote it.
     pub(super) adjutant: String,
     pub(super) recorded_at: Timestamp,
-    /// The model that the recorded command was told to use.
-    pub(super) model: ModelRef,
+    #[serde(flatten)]
+    pub(super) heading: Heading,
+}
+
+/// What a recording command was told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heading {
+    /// The model that it was to use.
+    pub model: ModelRef,
+    /// The vendors that could be called, and the wire that each of them speaks, if it is one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vendors: BTreeMap<String, Option<WireKind>>,
     #[serde(default, skip_serializing_if = "Places::is_empty")]
-    pub(super) places: Places,
+    pub places: Places,
 }
 
 /// Every other line: one attempt at one request, written when it was over.

@@ -10,7 +10,7 @@ mod player;
 mod reader;
 mod recorder;
 
-pub use format::{Places, is_cassette};
+pub use format::{Heading, Places, is_cassette};
 pub use player::{Manner, Player, Replay, Timing};
 pub use reader::CassetteError;
 pub use recorder::{RecordError, Recorder};

@@ -5,7 +5,7 @@ use super::{
     format::{Body, End, Exchange, Failed, Neutral, Passed, Places},
     reader::{Cassette, CassetteError, Entry, Key},
 };
-use crate::{EventStream, ModelEvent, Provider, ProviderError, WireKind, http::Raw};
+use crate::{EventStream, HttpProvider, ModelEvent, Provider, ProviderError, WireKind, http::Raw};
 use adj_domain::{AnswerBlock, FailureKind, ModelRef, ModelRequest};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -15,7 +15,7 @@ use reqwest::{
 };
 use serde_json::Value;
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -74,16 +74,21 @@ impl Player {
 
     /// The model that the recorded command was told to use.
     pub fn model(&self) -> &ModelRef {
-        &self.deck.cassette.head.model
+        &self.deck.cassette.head.heading.model
     }
 
-    /// Returns the vendors whose answers in neutral form are here, with that of [`Player::model`].
-    pub fn vendors(&self) -> BTreeSet<String> {
-        let keys = self.deck.cassette.entries.iter().filter_map(|entry| match &entry.key {
-            Key::Neutral { model, .. } => Some(model.vendor.clone()),
-            Key::Passed { .. } => None,
-        });
-        keys.chain([self.model().vendor.clone()]).collect()
+    /// Returns the vendors that could be called then, by name; each is this player, and speaks the wire that it spoke.
+    pub fn providers(&self) -> Vec<(String, Arc<dyn Provider>)> {
+        let heading = &self.deck.cassette.head.heading;
+        let mut vendors = heading.vendors.clone();
+        vendors.entry(heading.model.vendor.clone()).or_default();
+        let provider = |wire: Option<WireKind>| -> Arc<dyn Provider> {
+            match wire {
+                Some(wire) => Arc::new(HttpProvider::played_by(wire, self.clone())),
+                None => Arc::new(self.clone()),
+            }
+        };
+        vendors.into_iter().map(|(name, wire)| (name, provider(wire))).collect()
     }
 
     /// What is missing at the end, if the recording process died while it wrote.
@@ -113,7 +118,7 @@ impl Player {
         let normal = Normal::of_request(request, &self.deck.replay.places);
         let (exchange, is_last) = self.deck.choose(&key, &normal)?;
         let Exchange::Neutral(neutral) = exchange else { return Err(changed(&self.deck.cassette)) };
-        let recorded = Normal::of_request(&neutral.request, &self.deck.cassette.head.places);
+        let recorded = Normal::of_request(&neutral.request, &self.deck.cassette.head.heading.places);
         let moves = self.deck.moves(&recorded, &normal);
         Ok(steps(*neutral, self.deck.replay.timing, is_last, &moves))
     }
@@ -188,7 +193,7 @@ impl Deck {
     }
 
     fn difference(&self, entry: &Entry, normal: &Normal) -> Result<Option<Difference>, ProviderError> {
-        let places = &self.cassette.head.places;
+        let places = &self.cassette.head.heading.places;
         let exchange = self.cassette.exchange(entry).map_err(|error| refuse(error.to_string()))?;
         Ok(match exchange {
             Exchange::Neutral(neutral) => Normal::of_request(&neutral.request, places).difference(normal),
@@ -228,7 +233,7 @@ impl Deck {
 
     /// What stands for what: folders, and the ids of sessions and runs, as they were and as they are.
     fn moves(&self, recorded: &Normal, now: &Normal) -> Vec<(String, String)> {
-        let places = self.cassette.head.places.iter();
+        let places = self.cassette.head.heading.places.iter();
         let places = places.filter_map(|(name, old)| Some((old.clone(), self.replay.places.get(name)?.clone())));
         let kind = |id: &String| id.split('_').next().map(str::to_owned);
         let ids = recorded.ids.iter().cloned().zip(now.ids.iter().cloned());

@@ -130,11 +130,11 @@ impl Cassette {
     fn add(&mut self, bytes: &[u8], line: usize, offset: u64) -> Result<(), String> {
         let (key, hash, end) = match parse(bytes)? {
             Exchange::Neutral(neutral) => {
-                let hash = Normal::of_request(&neutral.request, &self.head.places).hash();
+                let hash = Normal::of_request(&neutral.request, &self.head.heading.places).hash();
                 (Key::of_request(&neutral.request), hash, neutral.end)
             }
             Exchange::Passed(passed) => {
-                let hash = Normal::of_body(&passed.body, &self.head.places).hash();
+                let hash = Normal::of_body(&passed.body, &self.head.heading.places).hash();
                 (Key::of_passed(passed.wire, &passed.path, &passed.body), hash, passed.end)
             }
             Exchange::TooLarge(_) => {

@@ -2,12 +2,12 @@
 
 use super::{
     blot::{Blot, Pieces},
-    format::{AnswerHead, Body, End, Exchange, FORMAT, Failed, Head, MAX_LINE_BYTES, Neutral, Passed, Piece, Places},
+    format::{AnswerHead, Body, End, Exchange, FORMAT, Failed, Head, Heading, MAX_LINE_BYTES, Neutral, Passed, Piece},
     format::{TooLarge, VERSION},
     reader::Key,
 };
 use crate::{EventStream, ModelEvent, Provider, ProviderError, Secret, WireKind, http::Raw};
-use adj_domain::{ModelRef, ModelRequest, Timestamp};
+use adj_domain::{ModelRequest, Timestamp};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use reqwest::{StatusCode, header::HeaderMap};
@@ -64,7 +64,7 @@ struct State {
 
 impl Recorder {
     /// Makes the file, which must not exist and is readable by its owner only. `secrets` are written nowhere.
-    pub fn create(path: &Path, model: &ModelRef, places: Places, secrets: &[Secret]) -> Result<Self, RecordError> {
+    pub fn create(path: &Path, heading: Heading, secrets: &[Secret]) -> Result<Self, RecordError> {
         let mut options = OpenOptions::new();
         options.append(true).create_new(true).mode(0o600);
         let mut file = options.open(path).map_err(|source| match source.kind() {
@@ -76,8 +76,7 @@ impl Recorder {
             version: VERSION,
             adjutant: env!("CARGO_PKG_VERSION").to_owned(),
             recorded_at: Timestamp::now(),
-            model: model.clone(),
-            places,
+            heading,
         };
         let blot = Blot::new(secrets);
         let line = blot.text(serde_json::to_string(&head).expect("names and paths are JSON"));
@@ -86,9 +85,12 @@ impl Recorder {
         Ok(Self { tape: Arc::new(Tape { path: path.to_owned(), started: Instant::now(), blot, state }) })
     }
 
-    /// Returns the same vendor, recorded. One that is reached over HTTP also has [`crate::HttpProvider::recorded_by`].
+    /// Returns the same vendor, recorded: where it is reached over HTTP, also what passes through in its own words.
     pub fn around(&self, provider: Arc<dyn Provider>) -> Arc<dyn Provider> {
-        Arc::new(Recorded { recorder: self.clone(), provider })
+        match provider.http() {
+            Some(http) => Arc::new(http.clone().recorded_by(self.clone())),
+            None => Arc::new(Recorded { recorder: self.clone(), provider }),
+        }
     }
 
     /// Returns how many exchanges were written, or why the cassette is not whole.

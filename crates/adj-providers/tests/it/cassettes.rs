@@ -5,7 +5,7 @@ use adj_domain::{Content, FailureKind, Item, ModelRequest, SessionId};
 use adj_providers::{
     CassetteError, HttpProvider, Manner, ModelEvent, Playbook, Player, Provider, ProviderError, RecordError, Recorder,
     Replay, Script, Scripted, Secret, Timeouts, Timing, WireKind,
-    cassette::Places,
+    cassette::{Heading, Places},
     http::{Credentials, Raw, RawAnswer},
 };
 use adj_testkit::{FakeVendor, Reply};
@@ -40,8 +40,7 @@ impl Desk {
     }
 
     fn recorder(&self) -> Recorder {
-        let model = "vendor/model".parse().expect("a model");
-        Recorder::create(&self.path(), &model, places("/home/one/project"), &[key()]).expect("the file is new")
+        Recorder::create(&self.path(), heading(), &[key()]).expect("the file is new")
     }
 
     fn text(&self) -> String {
@@ -52,6 +51,11 @@ impl Desk {
         let replay = Replay { manner, places: places("/srv/ci"), ..Replay::default() };
         Player::open(&self.path(), replay).unwrap_or_else(|error| panic!("{error}"))
     }
+}
+
+fn heading() -> Heading {
+    let vendors = [("vendor".to_owned(), None), ("other".to_owned(), Some(WireKind::Chat))].into();
+    Heading { model: "vendor/model".parse().expect("a model"), vendors, places: places("/home/one/project") }
 }
 
 fn places(folder: &str) -> Places {
@@ -128,12 +132,13 @@ async fn what_came_over_any_wire_comes_again() {
             recorded.push(but_limits(events(&provider, &first, attempt).await));
         }
         let vendor = FakeVendor::answering([Reply::text("Done.")]);
-        let provider = vendor_over(wire, &vendor).recorded_by(recorder.clone());
-        recorded.push(but_limits(events(&provider, &second, 1).await));
+        let provider = recorder.around(Arc::new(vendor_over(wire, &vendor)));
+        recorded.push(but_limits(events(provider.as_ref(), &second, 1).await));
         assert_eq!(recorder.finish().expect("it is whole"), 4);
 
         let player = desk.player(Manner::Strict);
-        assert_eq!(player.vendors().len(), 2);
+        let wires = player.providers().into_iter().map(|(name, vendor)| (name, vendor.http().map(HttpProvider::wire)));
+        assert!(wires.eq([("other".to_owned(), Some(WireKind::Chat)), ("vendor".to_owned(), None)]));
         let (first, second) = (elsewhere(first), elsewhere(second));
         for (place, mut expected) in recorded.into_iter().enumerate() {
             let asked = if place < 3 { &first } else { &second };
@@ -371,9 +376,9 @@ async fn a_file_is_its_owners_and_is_never_written_over() {
     let recorder = desk.recorder();
     let mode = fs::metadata(desk.path()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let again = Recorder::create(&desk.path(), &"a/b".parse().expect("a model"), Places::new(), &[]);
+    let again = Recorder::create(&desk.path(), heading(), &[]);
     assert!(matches!(again, Err(RecordError::Exists { .. })), "{again:?}");
-    let nowhere = Recorder::create(&desk.path().join("x"), &"a/b".parse().expect("a model"), Places::new(), &[]);
+    let nowhere = Recorder::create(&desk.path().join("x"), heading(), &[]);
     assert!(matches!(nowhere, Err(RecordError::Create { .. })), "{nowhere:?}");
     assert_eq!(recorder.finish().expect("nothing went wrong"), 0);
 }

@@ -81,7 +81,7 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         }
         let folder = Path::new(&run.spec.repository);
         let models = if run.spec.model == demo::model() && args.model.cassette.replay.is_none() {
-            demo_models(args, folder)?
+            demo::models(&args.model.cassette, folder)?
         } else {
             let mut model = args.model.clone();
             model.model = Some(run.spec.model.clone());
@@ -106,7 +106,7 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         DirBuilder::new().recursive(true).mode(0o700).create(state)?;
         let folder = args.dir.clone().unwrap_or_else(|| state.join("demo").join(id.as_str()));
         demo::unpack(&folder).await?;
-        (demo_models(args, &folder)?, demo::PROMPT.to_owned(), folder, Some(demo::GATE.to_owned()))
+        (demo::models(&args.model.cassette, &folder)?, demo::PROMPT.to_owned(), folder, Some(demo::GATE.to_owned()))
     } else {
         let prompt = read_prompt(args.prompt.clone().expect("the command line demands a prompt"))?;
         let folder = args.dir.as_deref().unwrap_or(Path::new("."));
@@ -127,11 +127,6 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         gate,
         earlier: None,
     })
-}
-
-fn demo_models(args: &RunArgs, folder: &Path) -> Result<Models> {
-    let recorder = cassettes::recorder(&args.model.cassette, &demo::model(), folder, &[])?;
-    Ok(demo::models(recorder))
 }
 
 /// A process that died behind a run's last event has left sandboxes and workspaces.

@@ -5,6 +5,7 @@ mod programs;
 use self::programs::Door;
 use super::{NOT_RUN, print, work_folder};
 use crate::{
+    cassettes,
     cli::GatewayArgs,
     failure::{Failure, Result},
     wiring,
@@ -54,7 +55,7 @@ pub async fn gateway(args: GatewayArgs) -> ExitCode {
 async fn serve(args: &GatewayArgs) -> Result<ExitCode> {
     let state = wiring::state_dir()?;
     let folder = work_folder(args.cd.as_deref())?;
-    let models = wiring::models(&args.model)?;
+    let models = wiring::models(&args.model, &folder)?;
     let route = wiring::home_route(&models, args.model.model.is_some());
     let gateway = Arc::new(models.gateway);
     let engine = wiring::engine(&state, Arc::clone(&gateway), SandboxMode::DangerFullAccess)?;
@@ -80,7 +81,7 @@ async fn serve(args: &GatewayArgs) -> Result<ExitCode> {
     if !args.quiet {
         say(&summary(&session));
     }
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    cassettes::finish(models.recorder.as_ref(), Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))))
 }
 
 async fn create(engine: &Engine, args: &GatewayArgs, model: ModelRef, folder: &Path) -> Result<SessionId> {

@@ -146,3 +146,29 @@ fn a_whole_run_is_recorded_and_played_in_another_repository() {
     assert!(second.path().join("left.txt").is_file() && second.path().join("right.txt").is_file(), "{done}");
     other.verify();
 }
+
+#[test]
+fn what_another_program_asks_over_any_wire_is_recorded_and_played_too() {
+    for model in MODELS {
+        let vendor = FakeVendor::answering([
+            Reply::text("I look.").and_call("bash", json!({"command": "echo seen > seen.txt; pwd"})).in_chunks_of(9),
+            Reply::text("It is done."),
+        ]);
+        let world = world_of(&vendor);
+        let path = world.path("c.jsonl");
+        let file = path.to_str().expect("a temporary path is UTF-8");
+        let program = ["--", env!("CARGO_BIN_EXE_adjutant"), "exec", "-m", model, "go"];
+        let folder = world.folder("work", &[]);
+        world.run(&folder, &[&["gateway", "--record", file][..], &program].concat()).exits(0);
+        let text = fs::read_to_string(&path).expect("a cassette is text");
+        assert_eq!(text.matches("{\"exchange\":\"passed\"").count(), 2, "{model}: {text}");
+        assert!(!text.contains("adjt_") && !text.contains("sk-fake") && !text.contains("fake-gemini-key"), "{text}");
+
+        let other = World::new();
+        let folder = other.folder("elsewhere", &[]);
+        let done = other.run(&folder, &[&["gateway", "--replay", file][..], &program].concat()).exits(0);
+        assert_eq!(done.out, "It is done.\n", "{model}");
+        assert_eq!(files_of(&folder)["seen.txt"], "seen\n", "{model}");
+        other.verify();
+    }
+}
