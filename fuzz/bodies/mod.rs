@@ -2,6 +2,7 @@
 //!
 //! A body panics when something that must hold does not.
 
+pub mod caller;
 pub mod command;
 pub mod egress;
 pub mod journal;

@@ -21,7 +21,8 @@ fn replay(target: &str, run: fn(&[u8])) {
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 8] = [
+const BODIES: [(&str, Body); 9] = [
+    ("caller", bodies::caller::run),
     ("command", bodies::command::run),
     ("egress", bodies::egress::run),
     ("journal", bodies::journal::run),
@@ -46,6 +47,11 @@ fn every_target_is_replayed() {
         .collect();
     targets.sort();
     assert_eq!(targets, BODIES.map(|(name, _)| name));
+}
+
+#[test]
+fn caller() {
+    check("caller");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod usage;
 mod wire;
 pub use attribution::Attribution;
 pub use home::HomeRoute;
+pub use inward::understand;
 pub use meter::{Closing, Meter, Opening, Operation, Outcome};
 pub use refusal::{Refusal, RefusalKind};
 pub use route::{Question, Route};

@@ -6,6 +6,7 @@ mod endpoint;
 mod fair;
 mod governor;
 mod limits;
+mod seeds;
 
 use adj_domain::{
     AnswerBlock, Caller, Content, FailureKind, Item, ModelAnswer, ModelFailure, ModelRequest, Purpose, SessionId,

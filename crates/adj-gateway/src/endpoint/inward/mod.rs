@@ -23,6 +23,7 @@ use super::{
     Refusal, Wire,
     body::{self, Body},
     call::{Ask, Streams},
+    meter::Operation,
 };
 use crate::size;
 use adj_domain::{Content, Item, ModelRef, ModelRequest, SessionId, ToolChoice};
@@ -113,6 +114,18 @@ impl Inward {
             }
         }
     }
+}
+
+/// Reads a caller's request as it would be asked of this model, in neutral form, with the names of what would be lost.
+pub fn understand(
+    wire: Wire,
+    body: &[u8],
+    model: &ModelRef,
+    session: &SessionId,
+) -> Result<(ModelRequest, Vec<String>), Refusal> {
+    let ask = Ask { wire, operation: Operation::Generate, in_path: None };
+    let inward = Inward::read(&ask, body, model, session)?;
+    Ok((inward.request, inward.losses.list()))
 }
 
 /// The generation of one of OpenAI's own models; from 5 on they reason unless they are told not to, as the o-series does.

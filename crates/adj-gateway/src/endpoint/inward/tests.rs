@@ -4,12 +4,9 @@ use super::{
     Inward, Wishes, Writer,
     random::{Random, disturb, numbered},
     tools::Tools,
+    understand,
 };
-use crate::endpoint::{
-    Wire,
-    call::{Ask, InPath, Streams},
-    meter::Operation,
-};
+use crate::endpoint::Wire;
 use adj_domain::{AnswerBlock, Content, EventId, Item, ModelRequest, Sampling, StopReason};
 use adj_providers::{ModelEvent, WireKind, anthropic, chat, gemini, openai};
 use proptest::{collection, prelude::*, sample};
@@ -17,16 +14,9 @@ use serde_json::{Map, Value, json};
 
 const WIRES: [Wire; 4] = [Wire::Messages, Wire::Responses, Wire::Chat, Wire::Gemini];
 
-fn read(wire: Wire, body: &[u8], request: &ModelRequest) -> Result<Inward, String> {
-    let in_path = (wire == Wire::Gemini).then(|| InPath {
-        version: "v1beta",
-        model: "m".to_owned(),
-        raw_model: "m".to_owned(),
-        method: "streamGenerateContent",
-        streams: Streams::Events,
-    });
-    let ask = Ask { wire, operation: Operation::Generate, in_path };
-    Inward::read(&ask, body, &request.model, &request.caller.session).map_err(|refusal| refusal.message)
+fn read(wire: Wire, body: &[u8], request: &ModelRequest) -> Result<ModelRequest, String> {
+    let understood = understand(wire, body, &request.model, &request.caller.session);
+    understood.map(|(request, _)| request).map_err(|refusal| refusal.message)
 }
 
 /// Writes a request as our own encoder of the wire does.
@@ -127,7 +117,7 @@ fn a_neutral_request_comes_back_from_the_wire_as_it_was() {
             let mut before = Random(seed).request();
             as_the_wire_has_it(wire, &mut before);
             let after = read(wire, &encoded(wire, &before), &before);
-            let mut after = after.unwrap_or_else(|error| panic!("{wire:?}, seed {seed}: {error}")).request;
+            let mut after = after.unwrap_or_else(|error| panic!("{wire:?}, seed {seed}: {error}"));
             numbered(&mut before);
             numbered(&mut after);
             assert_eq!(after, before, "{wire:?}, seed {seed}");
@@ -201,9 +191,9 @@ proptest! {
                 let mut body = Map::from_iter([("max_tokens".to_owned(), json!(9)), (messages.to_owned(), json!(list))]);
                 body.extend(others.iter().zip(&fields).take(known).map(|(name, value)| ((*name).to_owned(), value.clone())));
                 let body = Value::Object(body).to_string();
-                if let Ok(inward) = read(wire, body.as_bytes(), &request) {
+                if let Ok(understood) = read(wire, body.as_bytes(), &request) {
                     // What was understood is no larger than what was said, but for names and frames.
-                    let understood = serde_json::to_vec(&inward.request).expect("it is JSON").len();
+                    let understood = serde_json::to_vec(&understood).expect("it is JSON").len();
                     prop_assert!(understood < 40 * body.len() + 4000, "{understood} of {}", body.len());
                 }
             }
@@ -316,7 +306,7 @@ fn an_answer_comes_back_with_the_next_request_as_the_vendor_gave_it() {
                 writer.push(event, &mut out).expect("the answer is in order");
             }
             let body = next_request(wire, &out);
-            let mut after = read(wire, body.to_string().as_bytes(), &request).expect("it is in order").request;
+            let mut after = read(wire, body.to_string().as_bytes(), &request).expect("it is in order");
             let mut number = 0;
             let mut before = request.clone();
             before.items = vec![Item::User { content: vec![Content::text("x")] }];
@@ -384,7 +374,7 @@ fn a_record_between_two_batches_stays_between_them() {
     let input = json!([{"role": "user", "content": "x"}, call("a"), output("a"),
         {"type": "reasoning", "summary": [], "encrypted_content": sealed}, call("b"), output("b")]);
     let body = json!({"input": input}).to_string();
-    let items = read(Wire::Responses, body.as_bytes(), &request).expect("it is in order").request.items;
+    let items = read(Wire::Responses, body.as_bytes(), &request).expect("it is in order").items;
     let kinds = items.iter().map(|item| serde_json::to_value(item).expect("it is JSON")["type"].clone());
     assert_eq!(
         kinds.collect::<Vec<_>>(),
