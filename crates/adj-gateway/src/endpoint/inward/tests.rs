@@ -381,3 +381,19 @@ fn a_record_between_two_batches_stays_between_them() {
         ["user", "tool_call", "tool_result", "reasoning", "tool_call", "tool_result"]
     );
 }
+
+/// Claude Code puts instructions into the middle, for models that it does not know.
+#[test]
+fn instructions_between_calls_and_their_results_stand_behind_both() {
+    let request = Random(1).request();
+    let call = json!({"type": "tool_use", "id": "a", "name": "bash", "input": {}});
+    let body = json!({"max_tokens": 9, "messages": [
+        {"role": "user", "content": "x"}, {"role": "assistant", "content": [call]}, {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "ok"}]}]});
+    let items = read(Wire::Messages, body.to_string().as_bytes(), &request).expect("it is in order").items;
+    let [Item::User { .. }, Item::ToolCall { .. }, Item::ToolResult { .. }, Item::User { content }] = items.as_slice()
+    else {
+        panic!("{items:?}")
+    };
+    assert_eq!(content, &[Content::text("<system-reminder>\nBe brief.\n</system-reminder>")]);
+}

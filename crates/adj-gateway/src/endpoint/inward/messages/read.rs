@@ -51,8 +51,8 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
     let max_output_tokens = body.count("max_tokens")?;
     let max_output_tokens =
         max_output_tokens.ok_or_else(|| Refusal::invalid("max_tokens: a number greater than 0 is required"))?;
-    let mut system = system(field("system"), &mut losses)?;
-    let items = content::items(list(field("messages"), "messages")?, &mut system, &mut losses)?;
+    let system = system(field("system"), &mut losses)?;
+    let (system, items) = content::items(list(field("messages"), "messages")?, &system, &mut losses)?;
     let (tool_choice, single_call) = tool_choice(field("tool_choice"))?;
     let (tools, tool_choice) = tools(field("tools"), tool_choice, &mut losses)?;
     let effort = effort(field("thinking"), field("output_config"), &mut losses)?;
