@@ -113,3 +113,17 @@ async fn callers_of_other_wires_go_on_with_a_conversation_on_gemini() {
     let answer = post(&door, "/v1/responses", &body.to_string()).await;
     assert!(answer.text().contains("\"text\":\"Done.\""), "{}", answer.text());
 }
+
+/// Gemini signs texts when they are over, and Claude Code takes the last block for the answer.
+#[tokio::test]
+async fn a_signature_that_comes_after_the_last_word_does_not_become_the_last_word() {
+    let vendor = FakeVendor::answering([Reply::empty().and_reasoning("Nearly.").and_text("Done.")]);
+    let door = Door::to(WireKind::Gemini, &vendor.url()).await;
+    let body = json!({"model": "gemini-3-pro", "max_tokens": 99, "stream": true,
+        "messages": [{"role": "user", "content": "Fix it."}]});
+    let answer = post(&door, "/v1/messages", &body.to_string()).await;
+    let text = answer.text();
+    let mut blocks = text.lines().filter_map(|line| line.strip_prefix("data: {\"type\":\"content_block_start\""));
+    let last = blocks.next_back().expect("there are blocks");
+    assert!(last.contains("\"content_block\":{\"type\":\"text\""), "{text}");
+}

@@ -181,8 +181,9 @@ impl Writer {
                 self.shown.push_back(open);
             }
             match block {
+                // It waits for calls: Claude Code takes the last block for the answer, and would find none in this.
                 AnswerBlock::Reasoning { payload } if self.shown.iter().any(|shown| shown.kind == Kind::Text) => {
-                    self.late_reasoning(&payload, out);
+                    self.late.push(payload);
                 }
                 block => self.whole_block(block, 0, out),
             }
