@@ -83,7 +83,8 @@ impl Converting<'_> {
     }
 
     async fn begin(&self, metered: &mut Metered) -> Result<(ModelEvent, EventStream), ProviderError> {
-        let mut events = self.provider.stream(&self.inward.request, metered.attempts());
+        let events = self.provider.stream(&self.inward.request, metered.attempts());
+        let mut events = self.inward.filtered(events);
         loop {
             let first = events.next().await.unwrap_or_else(|| Err(broke_off()))?;
             metered.let_in();
@@ -97,7 +98,8 @@ impl Converting<'_> {
 
     async fn collect(&self, metered: &mut Metered) -> Result<Response<Body>, ProviderError> {
         let mut accumulator = Accumulator::new();
-        let mut events = self.provider.stream(&self.inward.request, metered.attempts());
+        let events = self.provider.stream(&self.inward.request, metered.attempts());
+        let mut events = self.inward.filtered(events);
         while let Some(event) = events.next().await {
             let event = event?;
             metered.let_in();

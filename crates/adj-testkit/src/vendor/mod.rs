@@ -31,5 +31,6 @@ impl Wire {
 
 /// Returns the model that a path names, which is where Gemini's wire has it.
 fn model_in(path: &str) -> Option<&str> {
-    path.strip_prefix("/v1beta/models/")?.strip_suffix(":streamGenerateContent")
+    let named = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
+    named.strip_suffix(":streamGenerateContent").or_else(|| named.strip_suffix(":generateContent"))
 }

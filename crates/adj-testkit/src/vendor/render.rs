@@ -7,7 +7,7 @@ use super::{
 use serde_json::{Value, json};
 
 /// How every signature begins that Gemini's wire gives out here.
-pub(crate) const SIGNED: &str = "signed:";
+pub(crate) const SIGNED: &str = "c2lnbmVk";
 
 /// What is rendered: the blocks of an answer and its end.
 pub(crate) struct Rendered<'a> {
@@ -27,6 +27,64 @@ pub(crate) fn answer(wire: Wire, answer: &Rendered<'_>) -> Vec<String> {
         Wire::Chat => chat(answer),
         Wire::Gemini => gemini(answer),
     }
+}
+
+/// Returns an answer in one piece, for those who do not ask for a stream.
+pub(crate) fn whole(wire: Wire, answer: &Rendered<'_>) -> Value {
+    let events = self::answer(wire, answer);
+    let events = events.iter().flat_map(|event| event.lines()).filter_map(|line| line.strip_prefix("data: "));
+    let events = events.filter_map(|data| serde_json::from_str(data).ok()).collect::<Vec<Value>>();
+    match wire {
+        // The last event has all of it.
+        Wire::Responses => events.last().map_or(Value::Null, |last| last["response"].clone()),
+        Wire::Messages => whole_message(answer, &events),
+        Wire::Chat => whole_completion(answer, &events),
+        Wire::Gemini => {
+            let parts = events.iter().flat_map(|event| event["candidates"][0]["content"]["parts"].as_array());
+            let parts = parts.flatten().cloned().collect::<Vec<_>>();
+            let mut last = events.last().cloned().unwrap_or_default();
+            last["candidates"][0]["content"]["parts"] = json!(parts);
+            last
+        }
+    }
+}
+
+fn whole_message(answer: &Rendered<'_>, events: &[Value]) -> Value {
+    let mut message = events.first().map_or(Value::Null, |start| start["message"].clone());
+    let blocks = answer.blocks.iter().enumerate().map(|(index, block)| match block {
+        Block::Text(text) => json!({"type": "text", "text": text}),
+        Block::Reasoning(text) => json!({"type": "thinking", "thinking": text, "signature": format!("signed:{text}")}),
+        Block::Call { name, arguments, .. } => {
+            let input = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
+            json!({"type": "tool_use", "id": format!("toolu_{}_{index}", answer.number), "name": name, "input": input})
+        }
+    });
+    message["content"] = blocks.collect();
+    let end = events.iter().find(|event| event["type"] == "message_delta").cloned().unwrap_or_default();
+    message["stop_reason"] = end["delta"]["stop_reason"].clone();
+    message["usage"]["output_tokens"] = end["usage"]["output_tokens"].clone();
+    message
+}
+
+fn whole_completion(answer: &Rendered<'_>, events: &[Value]) -> Value {
+    let mut text = String::new();
+    let mut calls = Vec::new();
+    for (index, block) in answer.blocks.iter().enumerate() {
+        match block {
+            Block::Text(said) => text.push_str(said),
+            Block::Reasoning(_) => {}
+            Block::Call { name, arguments, .. } => calls.push(json!({"id": format!("call_{}_{index}", answer.number),
+                "type": "function", "function": {"name": name, "arguments": arguments}})),
+        }
+    }
+    let mut message = json!({"role": "assistant", "content": text, "refusal": null});
+    if !calls.is_empty() {
+        message["tool_calls"] = json!(calls);
+    }
+    let finish = events.iter().map(|event| &event["choices"][0]["finish_reason"]).find(|finish| finish.is_string());
+    json!({"id": format!("chatcmpl-{}", answer.number), "object": "chat.completion", "created": 1_767_323_045, "model": answer.model,
+           "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": null}],
+           "usage": events.last().map(|last| &last["usage"])})
 }
 
 /// Returns a stream that begins well and then reports an error.
@@ -127,7 +185,18 @@ fn responses(answer: &Rendered<'_>) -> Vec<String> {
                     .map(|delta| json!({"type": "response.reasoning_summary_text.delta", "item_id": item_id, "output_index": index, "summary_index": 0, "delta": delta}))
                     .collect(),
             ),
-            Block::Call { name, arguments } => {
+            Block::Call { name, arguments, is_custom: true } => {
+                let call_id = format!("call_{}_{index}", answer.number);
+                let input = serde_json::from_str::<Value>(arguments).map_or_else(|_| json!(""), |value| value["input"].clone());
+                (
+                    json!({"id": item_id, "type": "custom_tool_call", "status": "completed", "name": name, "call_id": call_id, "input": input}),
+                    json!({"id": item_id, "type": "custom_tool_call", "status": "in_progress", "name": name, "call_id": call_id, "input": ""}),
+                    vec![
+                        json!({"type": "response.custom_tool_call_input.delta", "item_id": item_id, "output_index": index, "delta": input}),
+                    ],
+                )
+            }
+            Block::Call { name, arguments, is_custom: false } => {
                 let call_id = format!("call_{}_{index}", answer.number);
                 (
                     json!({"id": item_id, "type": "function_call", "status": "completed", "name": name, "call_id": call_id, "arguments": arguments}),
@@ -140,7 +209,19 @@ fn responses(answer: &Rendered<'_>) -> Vec<String> {
             }
         };
         bodies.push(json!({"type": "response.output_item.added", "output_index": index, "item": opened}));
+        let part = &item["content"][0];
+        let place = |kind: &str, part: Value| json!({"type": kind, "item_id": item_id, "output_index": index, "content_index": 0, "part": part});
+        if !part.is_null() {
+            let empty = match part["type"].as_str() {
+                Some("refusal") => json!({"type": "refusal", "refusal": ""}),
+                _ => json!({"type": "output_text", "text": "", "annotations": []}),
+            };
+            bodies.push(place("response.content_part.added", empty));
+        }
         bodies.extend(deltas);
+        if !part.is_null() {
+            bodies.push(place("response.content_part.done", part.clone()));
+        }
         bodies.push(json!({"type": "response.output_item.done", "output_index": index, "item": item}));
         output.push(item);
     }
@@ -184,7 +265,7 @@ fn messages(answer: &Rendered<'_>) -> Vec<String> {
                 json!({"type": "thinking", "thinking": "", "signature": ""}),
                 tokens(text).into_iter().map(|text| json!({"type": "thinking_delta", "thinking": text})).collect(),
             ),
-            Block::Call { name, arguments } => {
+            Block::Call { name, arguments, .. } => {
                 called = true;
                 let id = format!("toolu_{}_{index}", answer.number);
                 let mut pieces = vec![String::new()];
@@ -237,7 +318,7 @@ fn chat(answer: &Rendered<'_>) -> Vec<String> {
                     tokens(text).into_iter().map(|piece| chunk(json!({"reasoning_content": piece}), Value::Null)),
                 );
             }
-            Block::Call { name, arguments } => {
+            Block::Call { name, arguments, .. } => {
                 let id = format!("call_{}_{calls}", answer.number);
                 events.push(chunk(
                     json!({"tool_calls": [{"index": calls, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]}),
@@ -289,7 +370,10 @@ fn gemini(answer: &Rendered<'_>) -> Vec<String> {
         Block::Reasoning(text) => text.as_str(),
         Block::Text(_) | Block::Call { .. } => "",
     });
-    let mut signature = Some(format!("{SIGNED}{}", thoughts.collect::<String>()));
+    // Clients take nothing but base64, and hexadecimal digits by fours are some.
+    let digits = thoughts.collect::<String>().bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let padding = "0".repeat(digits.len().next_multiple_of(4) - digits.len());
+    let mut signature = Some(format!("{SIGNED}{digits}{padding}"));
     let mut events = Vec::new();
     let mut calls = 0;
     for block in answer.blocks {
@@ -298,7 +382,7 @@ fn gemini(answer: &Rendered<'_>) -> Vec<String> {
             Block::Reasoning(text) => {
                 events.extend(tokens(text).into_iter().map(|piece| chunk(json!({"text": piece, "thought": true}))));
             }
-            Block::Call { name, arguments } => {
+            Block::Call { name, arguments, .. } => {
                 // What is no JSON can only stand in a text.
                 let args = serde_json::from_str(arguments).unwrap_or_else(|_| json!(arguments));
                 let id = format!("fc_{}_{calls}", answer.number);

@@ -1,6 +1,6 @@
 //! What the fake is to answer, and how its bytes are to arrive.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What an answer claims to have used; `input` is everything read, the cached part included, as OpenAI counts.
@@ -47,7 +47,12 @@ pub(crate) enum Kind {
 pub(crate) enum Block {
     Text(String),
     Reasoning(String),
-    Call { name: String, arguments: String },
+    /// A custom call's arguments are `{"input": TEXT}`; where a wire knows such calls, only the text is sent.
+    Call {
+        name: String,
+        arguments: String,
+        is_custom: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +132,14 @@ impl Reply {
     /// A call whose arguments are this text, JSON or not.
     #[must_use]
     pub fn and_raw_call(self, name: impl Into<String>, arguments: impl Into<String>) -> Self {
-        self.and(Block::Call { name: name.into(), arguments: arguments.into() })
+        self.and(Block::Call { name: name.into(), arguments: arguments.into(), is_custom: false })
+    }
+
+    /// A call of a tool that takes free text, where the wire has such tools; else of a function that takes the text as `input`.
+    #[must_use]
+    pub fn and_custom_call(self, name: impl Into<String>, input: &str) -> Self {
+        let arguments = json!({"input": input}).to_string();
+        self.and(Block::Call { name: name.into(), arguments, is_custom: true })
     }
 
     fn and(mut self, block: Block) -> Self {

@@ -70,7 +70,7 @@ fn what_a_vendor_refuses_is_refused_with_the_reason() {
     let asks = says("user", json!([{"text": "x"}]));
     let asked = |id: &str| json!({"functionCall": {"id": id, "name": "t", "args": {}}});
     let signed =
-        |id: &str| json!({"functionCall": {"id": id, "name": "t", "args": {}}, "thoughtSignature": "signed:x"});
+        |id: &str| json!({"functionCall": {"id": id, "name": "t", "args": {}}, "thoughtSignature": "c2lnbmVkx"});
     let answered = |id: &str| json!({"functionResponse": {"id": id, "name": "t", "response": {"output": "r"}}});
     let cases = [
         (messages(json!([user])), ""),
@@ -231,7 +231,7 @@ fn heads_and_tools_are_checked_too() {
     }
     let vendor = FakeVendor::answering([]);
     assert_eq!(post(&vendor, "/v2/nothing", &HEADERS, "{}").0, 404);
-    assert_eq!(post(&vendor, "/v1beta/models/m:generateContent", &HEADERS, "{}").0, 404);
+    assert_eq!(post(&vendor, "/v1beta/models/m:nothing", &HEADERS, "{}").0, 404);
     assert_eq!(post(&vendor, "/v1/responses", &HEADERS, "not JSON").0, 400);
     let (path, body) = chat(user);
     assert_eq!(post(&vendor, path, &HEADERS, &body.to_string()).0, 400);

@@ -26,8 +26,9 @@ use super::{
     meter::Operation,
 };
 use crate::size;
-use adj_domain::{Content, Item, ModelRef, ModelRequest, SessionId, ToolChoice};
-use adj_providers::WireKind;
+use adj_domain::{AnswerBlock, Content, Item, ModelRef, ModelRequest, SessionId, ToolChoice};
+use adj_providers::{EventStream, ModelEvent, ProviderError, WireKind};
+use futures_util::{StreamExt, stream};
 use hyper::{Response, StatusCode, header::HeaderValue};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -50,6 +51,11 @@ pub(super) struct Wishes {
     thoughts: bool,
     /// A stream as one long list.
     as_list: bool,
+    /// Nobody asked for thoughts, and clients take the first block for the text. Those that lead to a call are passed on with
+    /// it, because the vendor will want them back.
+    hides_thoughts: bool,
+    /// The vendor cannot be told so: the first call is passed on, and those beside it are not.
+    one_call: bool,
 }
 
 impl Inward {
@@ -67,7 +73,12 @@ impl Inward {
 
     /// Changes what the vendor's own wire has no words for into what it has, and leaves out what is only a matter of taste.
     pub(super) fn fit(&mut self, outward: WireKind) {
-        let Self { request, losses, tools: _, wishes: _ } = self;
+        let Self { request, losses, tools: _, wishes } = self;
+        if outward == WireKind::Gemini && std::mem::take(&mut request.sampling.single_call) && !request.tools.is_empty()
+        {
+            wishes.one_call = true;
+            losses.note("parallel_tool_calls");
+        }
         if matches!(outward, WireKind::OpenAi | WireKind::Chat) {
             let name = request.model.name.as_str();
             let sampling = &mut request.sampling;
@@ -147,6 +158,53 @@ fn only_own(wire: Wire, what: &str) -> Refusal {
         Wire::Gemini => "a Gemini model",
     };
     Refusal::invalid(format!("adjutant: {what} needs {own}, and this request goes to another vendor's"))
+}
+
+impl Inward {
+    /// Leaves out of an answer what its caller is not to get.
+    pub(super) fn filtered(&self, events: EventStream) -> EventStream {
+        let Wishes { one_call, hides_thoughts, .. } = self.wishes;
+        if !one_call && !hides_thoughts {
+            return events;
+        }
+        let mut filter = Filter { one_call, hides_thoughts, first: None, calls: 0, held: Vec::new() };
+        events.flat_map(move |event| stream::iter(filter.pass(event))).boxed()
+    }
+}
+
+struct Filter {
+    one_call: bool,
+    hides_thoughts: bool,
+    /// The number of the first call's block.
+    first: Option<u32>,
+    calls: usize,
+    /// Records of reasoning that only matter together with calls.
+    held: Vec<ModelEvent>,
+}
+
+impl Filter {
+    fn pass(&mut self, event: Result<ModelEvent, ProviderError>) -> Vec<Result<ModelEvent, ProviderError>> {
+        match &event {
+            Ok(ModelEvent::ToolCallDelta { index, .. })
+                if *self.first.get_or_insert(*index) != *index && self.one_call =>
+            {
+                Vec::new()
+            }
+            Ok(ModelEvent::Block(AnswerBlock::ToolCall { .. })) => {
+                self.calls += 1;
+                if self.calls > 1 && self.one_call {
+                    return Vec::new();
+                }
+                std::mem::take(&mut self.held).into_iter().map(Ok).chain([event]).collect()
+            }
+            Ok(ModelEvent::ReasoningDelta { .. }) if self.hides_thoughts => Vec::new(),
+            Ok(ModelEvent::Block(AnswerBlock::Reasoning { .. })) if self.hides_thoughts => {
+                self.held.extend(event);
+                Vec::new()
+            }
+            _ => vec![event],
+        }
+    }
 }
 
 /// Answers how many tokens a request has, where nobody can be asked who knows: four bytes are one, more or less.

@@ -184,7 +184,7 @@ async fn a_conversation_goes_on_with_results_in_any_order_and_the_vendors_own_re
             let own = match asked.wire {
                 Wire::Responses => "\"encrypted_content\":\"encrypted:Let me see.\"",
                 Wire::Messages => "\"signature\":\"signed:Let me see.\"",
-                _ => "\"thoughtSignature\":\"signed:",
+                _ => "\"thoughtSignature\":\"c2lnbmVk",
             };
             assert!(text.contains(own), "{text}");
             let places = ["made", "patched", "<system-reminder>"].map(|word| text.rfind(word).unwrap_or(0));

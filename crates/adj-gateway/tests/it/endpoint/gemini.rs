@@ -127,3 +127,25 @@ async fn a_signature_that_comes_after_the_last_word_does_not_become_the_last_wor
     let last = blocks.next_back().expect("there are blocks");
     assert!(last.contains("\"content_block\":{\"type\":\"text\""), "{text}");
 }
+
+/// Codex asks for that, and nothing on this wire can say it.
+#[tokio::test]
+async fn of_several_calls_a_caller_gets_one_if_it_wants_no_more() {
+    let replies = (0..4).map(|_| {
+        let first = Reply::text("Two things.").and_call("look", json!({"at": "one"}));
+        first.and_call("look", json!({"at": "two"}))
+    });
+    let vendor = FakeVendor::answering(replies);
+    let door = Door::to(WireKind::Gemini, &vendor.url()).await;
+    for (stream, single) in [(true, true), (false, true), (true, false), (false, false)] {
+        let body = json!({"model": "m", "input": "look", "stream": stream, "parallel_tool_calls": !single,
+            "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"}}]});
+        let answer = post(&door, "/v1/responses", &body.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let losses = answer.header("x-adjutant-losses").unwrap_or_default();
+        assert_eq!(losses.contains("parallel_tool_calls"), single, "{losses}");
+        let text = answer.text().replace(' ', "").replace('\\', "");
+        assert!(text.contains("{\"at\":\"one\"}"), "{text}");
+        assert_eq!(text.contains("two\""), !single, "{text}");
+    }
+}

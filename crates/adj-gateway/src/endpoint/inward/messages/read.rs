@@ -80,7 +80,9 @@ pub(in crate::endpoint) fn read(body: &[u8], model: &ModelRef, session: &Session
         effort,
         sampling,
     };
-    Ok(Inward { request, losses, tools: Tools::new(Wire::Messages), wishes: Wishes::default() })
+    let asks_for_thoughts = matches!(field("thinking")["type"].as_str(), Some("enabled" | "adaptive"));
+    let wishes = Wishes { hides_thoughts: !asks_for_thoughts, ..Wishes::default() };
+    Ok(Inward { request, losses, tools: Tools::new(Wire::Messages), wishes })
 }
 
 pub(super) fn only_anthropic(what: &str) -> Refusal {
