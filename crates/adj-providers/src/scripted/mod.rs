@@ -1,4 +1,4 @@
-//! A vendor without a model: a playbook says what is answered to what. See `docs/scripted.md`.
+//! A vendor without a model: a playbook says what is answered to what. See `docs/playbooks.md`.
 
 mod play;
 mod playbook;

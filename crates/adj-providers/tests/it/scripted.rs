@@ -263,7 +263,7 @@ fn hostile_yaml_is_refused_within_bounds() {
 
 /// Returns the YAML blocks of the manual's page.
 fn documented() -> Vec<String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scripted.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/playbooks.md");
     let page = std::fs::read_to_string(path).expect("the manual has a page on the scripted vendor");
     let blocks = page.split("```yaml\n").skip(1);
     blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
