@@ -4,6 +4,7 @@
 
 mod arrows;
 mod claims;
+mod clients;
 mod commands;
 mod deny;
 mod golden;
@@ -51,6 +52,7 @@ enum Step {
     Rustdoc,
     Commands,
     Judges,
+    Clients,
     Deny,
 }
 
@@ -100,12 +102,16 @@ impl Step {
             Self::Rustdoc => "the API documentation builds without warnings",
             Self::Commands => "the commands shown in README.md and docs/ work",
             Self::Judges => "rule files mean what the program they were made for takes them to mean",
+            Self::Clients => "programs and libraries of other makers work through the gateway, unchanged",
             Self::Deny => "licences, sources, duplicates and advisories of the dependencies",
         }
     }
 
     fn is_quick(self) -> bool {
-        !matches!(self, Self::Golden | Self::Doctests | Self::Rustdoc | Self::Commands | Self::Judges | Self::Deny)
+        !matches!(
+            self,
+            Self::Golden | Self::Doctests | Self::Rustdoc | Self::Commands | Self::Judges | Self::Clients | Self::Deny
+        )
     }
 
     fn run(self, repository: &Repository, memory: &mut Memory) -> Result<Outcome> {
@@ -138,6 +144,7 @@ impl Step {
             }
             Self::Commands => commands::check(repository),
             Self::Judges => judges::check(repository),
+            Self::Clients => clients::check(repository),
             Self::Deny => deny::check(repository),
         }
     }

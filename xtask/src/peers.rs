@@ -23,6 +23,8 @@ pub struct Package {
 }
 
 pub const CODEX: Package = Package { name: "@openai/codex", version: "0.169.0" };
+pub const CLAUDE_CODE: Package = Package { name: "@anthropic-ai/claude-code", version: "2.1.197" };
+pub const GEMINI_CLI: Package = Package { name: "@google/gemini-cli", version: "0.61.0" };
 pub const SANDBOX_RUNTIME: Package = Package { name: "@anthropic-ai/sandbox-runtime", version: "0.0.83" };
 
 impl Package {
@@ -58,6 +60,41 @@ pub fn codex(repository: &Repository) -> Result<PathBuf> {
         .map(|triple| triple.join("bin/codex"))
         .find(|program| program.is_file());
     found.with_context(|| format!("{} has no program for this kind of machine", CODEX.name))
+}
+
+/// Returns Claude Code's native program, without its launcher.
+pub fn claude_code(repository: &Repository) -> Result<PathBuf> {
+    let folder = CLAUDE_CODE.folder(repository)?;
+    let found = sorted(folder.parent().context("the package lies nowhere")?)?
+        .into_iter()
+        .map(|package| package.join("claude"))
+        .find(|program| program.is_file());
+    found.with_context(|| format!("{} has no program for this kind of machine", CLAUDE_CODE.name))
+}
+
+/// Returns Gemini CLI's program, under the name that people type.
+pub fn gemini_cli(repository: &Repository) -> Result<PathBuf> {
+    let folder = GEMINI_CLI.folder(repository)?;
+    let modules = folder.ancestors().find(|folder| folder.ends_with("node_modules"));
+    let program = modules.context("the package lies nowhere")?.join(".bin/gemini");
+    ensure!(program.is_file(), "{} has no program", GEMINI_CLI.name);
+    Ok(program)
+}
+
+/// Libraries of PyPI; each line is one, at the version that is installed.
+const LIBRARIES: [&str; 3] = ["openai==3.54.0", "anthropic==2.12.0", "google-genai==3.4.0"];
+
+/// Returns a Python that has the vendors' official libraries.
+pub fn python(repository: &Repository) -> Result<PathBuf> {
+    let folder = tools(repository).join("python").join(LIBRARIES.join("-").replace("==", "-"));
+    install(&folder, |part| {
+        eprintln!("     installing {} into {} (once)", LIBRARIES.join(", "), folder.display());
+        quietly(Invocation::new("python3", part).args(["-m", "venv", "--copies", "."]))?;
+        let pip = Invocation::new(part.join("bin/python"), part);
+        quietly(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(LIBRARIES))
+    })
+    .with_context(|| format!("cannot install {}", LIBRARIES.join(", ")))?;
+    Ok(folder.join("bin/python"))
 }
 
 /// Programs of Debian, and what has to be in the environment for them to be found.

@@ -213,3 +213,33 @@ fn killed_after_any_write_the_log_is_whole_and_the_session_goes_on() {
     }
     panic!("it never came to its end");
 }
+
+/// Both what is passed on and what is converted; the second time there is no vendor any more.
+#[test]
+fn what_a_program_was_answered_is_recorded_and_played_again() {
+    for (speaks, model) in
+        [("anthropic/claude-test", "anthropic/claude-test"), ("openai/gpt-test", "gemini/gemini-test")]
+    {
+        let vendor = FakeVendor::answering([
+            Reply::text("I look.").and_call("bash", json!({"command": "echo seen > seen.txt"})),
+            Reply::text("It is done."),
+        ]);
+        let mut world = world_of(&vendor);
+        let folder = world.folder("work", &[]);
+        let tape = world.path("tape.jsonl").to_str().expect("a temporary path is UTF-8").to_owned();
+        world.set("INNER", world.path("inner").to_str().expect("a temporary path is UTF-8"));
+        let program = format!("ADJUTANT_HOME=$INNER exec {SELF} exec -m {speaks} go");
+        let words = |how: &str| {
+            let words = ["gateway", "-q", "--model", model, how, &tape, "--", "sh", "-c", &program];
+            words.map(str::to_owned)
+        };
+        let run = |how: &str| crate::support::Done::of(world.command(&folder, words(how)).output().expect("it starts"));
+        assert_eq!(run("--record").exits(0).out, "It is done.\n");
+        let text = std::fs::read_to_string(&tape).expect("the cassette is there");
+        assert!(KEYS.iter().all(|key| !text.contains(key)) && !text.contains("adjt_"), "{text}");
+        drop(vendor);
+        std::fs::remove_file(folder.join("seen.txt")).expect("it was made");
+        assert_eq!(run("--replay").exits(0).out, "It is done.\n", "{speaks} on {model}");
+        assert_eq!(files_of(&folder)["seen.txt"], "seen\n");
+    }
+}

@@ -6,6 +6,7 @@ mod support;
 
 mod approvals;
 mod canary;
+mod clients;
 mod exec;
 mod gateway;
 mod golden;
