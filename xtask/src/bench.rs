@@ -250,6 +250,25 @@ fn figure(name: &str, unit: &'static str, value: f64, target: Option<f64>, note:
     Figure { name: name.to_owned(), unit, value: Some(value), target, note }
 }
 
+/// A figure, or the place where it would be with the reason why it is missing.
+fn measured(name: &str, unit: &'static str, value: Result<f64>, target: Option<f64>, note: &str) -> Figure {
+    match value {
+        Ok(value) => figure(name, unit, value, target, note.to_owned()),
+        Err(error) => Figure { value: None, ..figure(name, unit, 0.0, target, in_one_line(&error)) },
+    }
+}
+
+/// An error with its causes, short enough for a table.
+fn in_one_line(error: &anyhow::Error) -> String {
+    const LONGEST: usize = 300;
+    let text = format!("{error:#}");
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 /// What `append_rate` reports; other keys are its own business.
 #[derive(Debug, Deserialize)]
 struct AppendRate {

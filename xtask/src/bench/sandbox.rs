@@ -3,8 +3,9 @@
 //! What cannot be measured stays in the report, with the reason; where a target hangs on it, the target is not met.
 
 use super::{
-    Figure, figure,
+    Figure, in_one_line,
     measure::{self, percentile},
+    measured,
 };
 use crate::{
     command::{self, Invocation},
@@ -319,25 +320,6 @@ fn timed(name: &str, times: &Result<Vec<u64>>, note: &str) -> [Figure; 2] {
         measured(&format!("{name}, median"), "ms", at(0.5), None, note),
         measured(&format!("{name}, 95th percentile"), "ms", at(0.95), None, note),
     ]
-}
-
-/// A figure, or the place where it would be with the reason why it is missing.
-fn measured(name: &str, unit: &'static str, value: Result<f64>, target: Option<f64>, note: &str) -> Figure {
-    match value {
-        Ok(value) => figure(name, unit, value, target, note.to_owned()),
-        Err(error) => Figure { value: None, ..figure(name, unit, 0.0, target, in_one_line(&error)) },
-    }
-}
-
-/// An error with its causes, short enough for a table.
-fn in_one_line(error: &anyhow::Error) -> String {
-    const LONGEST: usize = 300;
-    let text = format!("{error:#}");
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
 }
 
 #[cfg(test)]
