@@ -1,5 +1,6 @@
 //! Measures what the product promises about itself, each figure against its target.
 
+mod gateway;
 pub mod measure;
 mod sandbox;
 mod vendor;
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// How often each command runs
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..))]
     runs: u32,
+    /// Measure less, with a development build: whether it works, not how fast (gateway only)
+    #[arg(long)]
+    quick: bool,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -44,6 +48,8 @@ enum Name {
     Startup,
     /// What confinement costs, beside others who confine
     Sandbox,
+    /// What the gateway adds to a request, beside another one
+    Gateway,
 }
 
 /// One line of the report.
@@ -60,6 +66,29 @@ struct Figure {
     note: String,
 }
 
+/// How much is measured, and of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    Full,
+    /// A little, of a development build.
+    Quick,
+}
+
+impl Effort {
+    /// Builds one thing of a package; a development build is the one that the check makes, too.
+    fn build(self, repository: &Repository, package: &str, what: &[&str]) -> Result<bool> {
+        let scope = match self {
+            Effort::Full => vec!["--release", "--package", package],
+            Effort::Quick => vec!["--workspace"],
+        };
+        command::cargo(&repository.root).args(["build", "--locked"]).args(scope).args(what).succeeds()
+    }
+
+    fn folder(self, repository: &Repository) -> PathBuf {
+        repository.target().join(if self == Effort::Full { "release" } else { "debug" })
+    }
+}
+
 /// Tool calls in one turn of the `step` benchmark.
 const STEPS: usize = 50;
 
@@ -71,13 +100,13 @@ pub fn run(repository: &Repository, arguments: Arguments) -> Result<bool> {
     if names.is_empty() {
         names = Name::value_variants().to_vec();
     }
-    let built = command::cargo(&repository.root)
-        .args(["build", "--release", "--locked", "--package", "adjutant"])
-        .succeeds()?;
+    ensure!(!arguments.quick || names == [Name::Gateway], "--quick is for `gateway` only");
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    let built = effort.build(repository, "adjutant", &["--bin", "adjutant"])?;
     // What others cost can be measured without it.
     ensure!(built || names == [Name::Sandbox], "cannot build adjutant");
     let bench = Bench {
-        binary: repository.target().join("release/adjutant"),
+        binary: effort.folder(repository).join("adjutant"),
         runs: arguments.runs,
         scratch: repository.scratch("bench")?,
     };
@@ -92,6 +121,7 @@ pub fn run(repository: &Repository, arguments: Arguments) -> Result<bool> {
                 let binary = if built { Ok(bench.binary.as_path()) } else { Err("adjutant does not build") };
                 sandbox::figures(repository, binary, &bench.scratch)?
             }
+            Name::Gateway => gateway::figures(repository, &bench.binary, effort, &bench.scratch)?,
         });
     }
     if arguments.json {

@@ -29,7 +29,7 @@ struct Arguments {
 enum Command {
     /// Run everything that a change has to pass
     Check(check::Arguments),
-    /// Measure start-up, turns, tool calls, the journal and the sandbox, against their targets
+    /// Measure start-up, turns, tool calls, the journal, the sandbox and the gateway, against their targets
     Bench(bench::Arguments),
     /// Fuzz what reads strangers' bytes
     Fuzz(fuzz::Arguments),

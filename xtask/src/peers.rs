@@ -81,19 +81,32 @@ pub fn gemini_cli(repository: &Repository) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Libraries of PyPI; each line is one, at the version that is installed.
+/// The vendors' official libraries, of PyPI.
 const LIBRARIES: [&str; 3] = ["openai==3.54.0", "anthropic==2.12.0", "google-genai==3.4.0"];
 
+/// LiteLLM's proxy, of PyPI: the newest whose packages could all be had.
+pub const LITELLM: &str = "1.106.2";
+
 /// Returns a Python that has the vendors' official libraries.
-pub fn python(repository: &Repository) -> Result<PathBuf> {
-    let folder = tools(repository).join("python").join(LIBRARIES.join("-").replace("==", "-"));
+pub fn libraries(repository: &Repository) -> Result<PathBuf> {
+    python(repository, &LIBRARIES.join("-").replace("==", "-"), &LIBRARIES)
+}
+
+/// Returns a Python that has LiteLLM's proxy.
+pub fn litellm(repository: &Repository) -> Result<PathBuf> {
+    python(repository, &format!("litellm-{LITELLM}"), &[&format!("litellm[proxy]=={LITELLM}")])
+}
+
+/// Makes a Python of its own, with these packages and what they need.
+fn python(repository: &Repository, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = tools(repository).join("python").join(name);
     install(&folder, |part| {
-        eprintln!("     installing {} into {} (once)", LIBRARIES.join(", "), folder.display());
+        eprintln!("     installing {} into {} (once)", packages.join(", "), folder.display());
         quietly(Invocation::new("python3", part).args(["-m", "venv", "--copies", "."]))?;
         let pip = Invocation::new(part.join("bin/python"), part);
-        quietly(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(LIBRARIES))
+        quietly(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))
     })
-    .with_context(|| format!("cannot install {}", LIBRARIES.join(", ")))?;
+    .with_context(|| format!("cannot install {}", packages.join(", ")))?;
     Ok(folder.join("bin/python"))
 }
 

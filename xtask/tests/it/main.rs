@@ -3,4 +3,5 @@
 #[path = "../../../fuzz/bodies/mod.rs"]
 mod bodies;
 
+mod gateway;
 mod seeds;
