@@ -88,7 +88,7 @@ const LIBRARIES: [&str; 3] = ["openai==3.54.0", "anthropic==2.12.0", "google-gen
 pub const LITELLM: &str = "1.106.2";
 
 /// Returns a Python that has the vendors' official libraries.
-pub fn libraries(repository: &Repository) -> Result<PathBuf> {
+pub fn official_libraries(repository: &Repository) -> Result<PathBuf> {
     python(repository, &LIBRARIES.join("-").replace("==", "-"), &LIBRARIES)
 }
 

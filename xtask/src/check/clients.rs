@@ -10,7 +10,7 @@ const CLIENTS: [(&str, fn(&Repository) -> Result<PathBuf>); 4] = [
     ("ADJUTANT_CLIENT_CODEX", peers::codex),
     ("ADJUTANT_CLIENT_CLAUDE", peers::claude_code),
     ("ADJUTANT_CLIENT_GEMINI", peers::gemini_cli),
-    ("ADJUTANT_CLIENT_PYTHON", peers::libraries),
+    ("ADJUTANT_CLIENT_PYTHON", peers::official_libraries),
 ];
 
 pub fn check(repository: &Repository) -> Result<Outcome> {
