@@ -144,6 +144,14 @@ impl Rates {
         })?;
         u64::try_from(sum.div_ceil(1_000_000)).ok().map(Micros)
     }
+
+    /// Where all of the input is of the dearest kind.
+    fn at_most(&self, input_tokens: u64, output_tokens: u64) -> Option<Micros> {
+        let kinds = [self.cache_read, self.cache_write, self.cache_write_1h];
+        let dearest = kinds.into_iter().flatten().fold(self.input, PerMillion::max);
+        let rates = Self { input: dearest, ..self.clone() };
+        rates.charge(Usage { input_tokens, output_tokens, ..Usage::default() })
+    }
 }
 
 /// Other rates for the whole request, once its context is longer than this.
@@ -167,6 +175,14 @@ impl Price {
     pub fn charge(&self, usage: Usage) -> Option<Micros> {
         let tier = self.tiers.iter().rev().find(|tier| usage.context_tokens() > tier.over);
         tier.map_or(&self.rates, |tier| &tier.rates).charge(usage)
+    }
+
+    /// The most that a request can cost whose context and whose output are no longer than this, in whichever tier it ends up.
+    pub fn at_most(&self, input_tokens: u64, output_tokens: u64) -> Option<Micros> {
+        let tiers = self.tiers.iter().filter(|tier| input_tokens > tier.over).map(|tier| &tier.rates);
+        let mut costs =
+            std::iter::once(&self.rates).chain(tiers).map(|rates| rates.at_most(input_tokens, output_tokens));
+        costs.try_fold(Micros(0), |most, cost| Some(most.max(cost?)))
     }
 }
 
