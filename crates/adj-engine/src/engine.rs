@@ -417,7 +417,8 @@ impl Engine {
         events: Vec<NewEvent>,
         takes: Vec<EventId>,
     ) -> Result<(), EngineError> {
-        let appended = self.store().append(fence, Expect::Head(head), Batch { events, takes }).await;
+        let appended =
+            self.store().append(fence, Expect::Head(head), Batch { events, takes, ledger: Vec::new() }).await;
         let events = appended.map_err(|source| EngineError::Append { log: fence.log().clone(), source })?;
         for event in &events {
             self.announce(event);

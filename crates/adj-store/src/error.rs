@@ -1,7 +1,7 @@
 //! What can go wrong, by operation; a caller can tell a refusal from a broken disk.
 
 use crate::store::NodeId;
-use adj_domain::{ChainBreak, EventId, LogId, Seq, Timestamp};
+use adj_domain::{ChainBreak, EventId, LogId, Refusal, Seq, Timestamp};
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 /// What lies behind a failure. Shared, because one failed commit is the failure of everybody in it.
@@ -43,6 +43,9 @@ pub enum AppendError {
     NotQueued { log: LogId, id: EventId },
     #[error("the batch for {log} cannot be kept: {why}")]
     InvalidBatch { log: LogId, why: &'static str },
+    /// A limit does not let it be spent.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

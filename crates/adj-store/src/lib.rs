@@ -1,4 +1,4 @@
-//! The journal, the queue, the records and the blobs: in memory or in SQLite, behind one small trait.
+//! The journal, the queue, the books and the blobs: in memory or in SQLite, behind one small trait.
 //!
 //! Must not know: prompts, HTTP, or why an event was written.
 //! Start at [`Store`]; its doc comments are the contract. [`SqliteStore`] keeps, [`MemoryStore`] models.
@@ -22,7 +22,7 @@ pub use sqlite::{
     writer::AfterCommit,
 };
 pub use store::{
-    Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, NodeIdError, Store,
-    Submitted, system_clock,
+    Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, NodeIdError, OpenHold,
+    Standing, Store, Submitted, system_clock,
 };
 pub use verify::{Verified, verify};

@@ -54,6 +54,9 @@ pub(crate) fn check_batch(log: &LogId, batch: &Batch) -> Result<(Vec<Box<RawValu
     if batch.events.len() > BATCH_EVENTS || batch.takes.len() > BATCH_EVENTS {
         return Err(invalid("it has more than 4096 events"));
     }
+    if batch.ledger.len() > BATCH_EVENTS {
+        return Err(invalid("it changes the books more than 4096 times"));
+    }
     if batch.events.is_empty() && !batch.takes.is_empty() {
         return Err(invalid("it takes up inputs without an event that says so"));
     }

@@ -5,11 +5,13 @@ use crate::{
     limits,
     place::{Tail, place, to_millis},
     store::{
-        Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, Store, Submitted,
-        system_clock,
+        Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, OpenHold,
+        Standing, Store, Submitted, system_clock,
     },
 };
-use adj_domain::{BlobHash, ChainHash, Event, EventId, LogId, PendingInput, Seq, Timestamp};
+use adj_domain::{
+    AttemptId, BlobHash, Book, ChainHash, Event, EventId, LedgerOp, LogId, PendingInput, PurseKey, Seq, Timestamp,
+};
 use async_trait::async_trait;
 use std::{
     collections::{HashMap, HashSet},
@@ -40,6 +42,9 @@ struct State {
     order: Vec<LogId>,
     blobs: HashMap<BlobHash, Vec<u8>>,
     alive: HashSet<NodeId>,
+    book: Book,
+    /// Who opened the holds.
+    owners: HashMap<AttemptId, (LogId, NodeId)>,
 }
 
 struct Log {
@@ -188,12 +193,17 @@ impl Store for MemoryStore {
         let (bodies, _) = limits::check_batch(log, &batch)?;
         let now = self.now();
         let mut state = self.state();
-        let entry = state.log_mut(log)?;
-        if entry.epoch != fence.epoch() || entry.holder.is_none() {
+        let entry = state.log(log)?;
+        let Some((node, ..)) = entry.holder.clone().filter(|_| entry.epoch == fence.epoch()) else {
             return Err(AppendError::Fenced { log: log.clone(), held: fence.epoch(), epoch: entry.epoch });
-        }
+        };
         if expect != Expect::Any && expect != Expect::Head(entry.tail.head) {
             return Err(AppendError::HeadMoved { log: log.clone(), head: entry.tail.head });
+        }
+        let mut changed = None;
+        for op in &batch.ledger {
+            let book = changed.get_or_insert_with(|| state.book.clone());
+            book.apply(op).map_err(|refusal| AppendError::Refused(Box::new(refusal)))?;
         }
         let mut queue = entry.queue.clone();
         for id in &batch.takes {
@@ -202,6 +212,15 @@ impl Store for MemoryStore {
             };
             queue.remove(at);
         }
+        for op in &batch.ledger {
+            if let LedgerOp::Open { hold } = op {
+                state.owners.entry(hold.attempt.clone()).or_insert_with(|| (log.clone(), node.clone()));
+            }
+        }
+        if let Some(book) = changed {
+            state.book = book;
+        }
+        let entry = state.log_mut(log)?;
         entry.queue = queue;
         if batch.events.is_empty() {
             return Ok(Vec::new());
@@ -209,6 +228,31 @@ impl Store for MemoryStore {
         let events = place(log, entry.epoch, &mut entry.tail, now, &batch, &bodies);
         entry.events.extend(events.iter().cloned());
         Ok(events)
+    }
+
+    async fn standing(&self, purses: &[PurseKey]) -> Result<Vec<Standing>, StoreError> {
+        let state = self.state();
+        let standing = purses.iter().map(|purse| {
+            let scope = purse.scope();
+            let sums = state.book.purses.iter().filter(|((key, _), _)| key == purse);
+            let limits = state.book.limits.iter().filter(|((of, _), _)| *of == scope);
+            Standing {
+                purse: purse.clone(),
+                limits: limits.map(|((_, unit), amount)| (unit.clone(), *amount)).collect(),
+                sums: sums.map(|((_, unit), sum)| (unit.clone(), *sum)).collect(),
+            }
+        });
+        Ok(standing.collect())
+    }
+
+    async fn holds(&self, log: Option<&LogId>) -> Result<Vec<OpenHold>, StoreError> {
+        let state = self.state();
+        let open = state.book.open.values().filter_map(|hold| {
+            let (of, node) = state.owners.get(&hold.attempt)?.clone();
+            let alive = state.alive.contains(&node);
+            Some(OpenHold { hold: hold.clone(), log: of, node, alive })
+        });
+        Ok(open.filter(|open| log.is_none_or(|log| *log == open.log)).collect())
     }
 
     async fn read(&self, log: &LogId, after: Seq, limit: u32) -> Result<Vec<Event>, StoreError> {

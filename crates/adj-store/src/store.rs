@@ -1,7 +1,10 @@
 //! What a store promises; the contract is in the doc comments, and one test suite holds every back end to it.
 
 use crate::error::{AppendError, ClaimError, StoreError};
-use adj_domain::{BlobHash, ChainHash, Event, EventId, LogId, NewEvent, PendingInput, Seq, Timestamp};
+use adj_domain::{
+    Amounts, BlobHash, ChainHash, Event, EventId, Hold, LedgerOp, LogId, NewEvent, PendingInput, Purse, PurseKey, Seq,
+    Timestamp, Unit,
+};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
@@ -108,11 +111,13 @@ pub struct Batch {
     pub events: Vec<NewEvent>,
     /// The queued inputs that these events take up.
     pub takes: Vec<EventId>,
+    /// What these events change in the books; one refusal refuses the whole batch.
+    pub ledger: Vec<LedgerOp>,
 }
 
 impl Batch {
     pub fn events(events: Vec<NewEvent>) -> Self {
-        Self { events, takes: Vec::new() }
+        Self { events, ..Self::default() }
     }
 }
 
@@ -194,6 +199,25 @@ impl Default for LogFilter {
     }
 }
 
+/// How a purse stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub purse: PurseKey,
+    /// The limits that the books keep.
+    pub limits: Amounts,
+    pub sums: BTreeMap<Unit, Purse>,
+}
+
+/// A hold that has not been closed, and who opened it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenHold {
+    pub hold: Hold,
+    pub log: LogId,
+    pub node: NodeId,
+    /// False when nobody is left who could close it but who takes the log over.
+    pub alive: bool,
+}
+
 /// Where logs, queues and blobs are kept.
 ///
 /// A call that was dropped half-way may or may not have happened. Everything that returned `Ok` survives the death of the
@@ -212,6 +236,12 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a batch, all of it or nothing, and returns its events in their places: numbers without gaps, times that
     /// never go back, hashes chained. Never succeeds after a later claim has returned, or after a release.
     async fn append(&self, fence: &Fence, expect: Expect, batch: Batch) -> Result<Vec<Event>, AppendError>;
+
+    /// Returns how purses stand, in the order asked for.
+    async fn standing(&self, purses: &[PurseKey]) -> Result<Vec<Standing>, StoreError>;
+
+    /// Returns the holds that are open: of one log, or all, by attempt.
+    async fn holds(&self, log: Option<&LogId>) -> Result<Vec<OpenHold>, StoreError>;
 
     /// Returns the events after `after`, in order: no more than `limit` or a page's bytes. Only an empty answer is the end.
     async fn read(&self, log: &LogId, after: Seq, limit: u32) -> Result<Vec<Event>, StoreError>;

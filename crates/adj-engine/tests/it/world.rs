@@ -2,8 +2,8 @@
 
 use crate::beyond::upstream;
 use adj_domain::{
-    AgentDefinition, ApprovalPolicy, BlobHash, Confinement, Content, Event, EventId, LogId, PendingInput, SandboxMode,
-    Session, SessionEvent, SessionId, WorkspaceSpec, event::Input,
+    AgentDefinition, ApprovalPolicy, BlobHash, Confinement, Content, Event, EventId, LogId, PendingInput, PurseKey,
+    SandboxMode, Session, SessionEvent, SessionId, WorkspaceSpec, event::Input,
 };
 use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd, Upstream};
 use adj_gateway::{Gateway, RetryPolicy};
@@ -11,8 +11,8 @@ use adj_policy::{Layer, LayerKind, Policy, RuleFile};
 use adj_providers::{Playbook, Scripted};
 use adj_sandbox::{Launcher, Mount, Plan};
 use adj_store::{
-    AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId, Store,
-    StoreError, Submitted,
+    AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId,
+    OpenHold, Standing, Store, StoreError, Submitted,
 };
 use adj_vault::{KeySource, Keys, Vault};
 use adj_workspace::Layout;
@@ -389,6 +389,14 @@ impl Store for Faulty {
 
     async fn claim(&self, log: &LogId, node: &NodeId) -> Result<Claim, ClaimError> {
         self.written(self.inner.claim(log, node).await).await
+    }
+
+    async fn standing(&self, purses: &[PurseKey]) -> Result<Vec<Standing>, StoreError> {
+        self.inner.standing(purses).await
+    }
+
+    async fn holds(&self, log: Option<&LogId>) -> Result<Vec<OpenHold>, StoreError> {
+        self.inner.holds(log).await
     }
 
     async fn release(&self, fence: Fence) -> Result<(), StoreError> {

@@ -1,10 +1,10 @@
 //! A store at which something happens when it is told so.
 
-use adj_domain::{BlobHash, Event, LogId, PendingInput, Seq};
+use adj_domain::{BlobHash, Event, LogId, PendingInput, PurseKey, Seq};
 use adj_engine::Interrupt;
 use adj_store::{
-    AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId, Store,
-    StoreError, Submitted,
+    AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId,
+    OpenHold, Standing, Store, StoreError, Submitted,
 };
 use async_trait::async_trait;
 use std::sync::{
@@ -84,6 +84,12 @@ impl Store for FailingStore {
     }
     async fn claim(&self, log: &LogId, node: &NodeId) -> Result<Claim, ClaimError> {
         self.store.claim(log, node).await
+    }
+    async fn standing(&self, purses: &[PurseKey]) -> Result<Vec<Standing>, StoreError> {
+        self.store.standing(purses).await
+    }
+    async fn holds(&self, log: Option<&LogId>) -> Result<Vec<OpenHold>, StoreError> {
+        self.store.holds(log).await
     }
     async fn release(&self, fence: Fence) -> Result<(), StoreError> {
         self.store.release(fence).await

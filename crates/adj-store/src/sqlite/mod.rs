@@ -1,8 +1,9 @@
 //! The store in one SQLite file, for one machine and any number of processes on it.
 //!
-//! Reading order: [`store`] is the face, [`writer`] commits, [`records`] holds the statements, [`open`] and [`schema`]
+//! Reading order: [`store`] is the face, [`writer`] commits, [`records`] and [`books`] hold the statements, [`open`] and [`schema`]
 //! decide what may be opened, [`readers`] read, [`trouble`] gives failures their names.
 
+pub(crate) mod books;
 pub(crate) mod open;
 pub(crate) mod readers;
 pub(crate) mod records;

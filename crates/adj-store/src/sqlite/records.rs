@@ -1,6 +1,6 @@
 //! The statements. Each function works inside a transaction that its caller opened.
 
-use super::trouble::Stop;
+use super::{books::Books, trouble::Stop};
 use crate::{
     error::{AppendError, ClaimError, StoreError},
     limits,
@@ -8,15 +8,15 @@ use crate::{
     place::{Tail, place},
     store::{Batch, Claim, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, Submitted},
 };
-use adj_domain::{ChainHash, Event, LogId, PendingInput, Seq, Timestamp};
+use adj_domain::{ChainHash, Event, LogId, PendingInput, Seq, Timestamp, ledger};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde_json::value::RawValue;
 
-fn to_sql(number: u64) -> i64 {
+pub(super) fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned<E>(number: i64, what: &str) -> Result<u64, Stop<E>> {
+pub(super) fn unsigned<E>(number: i64, what: &str) -> Result<u64, Stop<E>> {
     u64::try_from(number).map_err(|_| Stop::Damaged(format!("{what} is negative")))
 }
 
@@ -31,7 +31,7 @@ fn chain_hash<E>(bytes: &[u8], whose: &str) -> Result<ChainHash, Stop<E>> {
     }
 }
 
-fn parsed<T: TryFrom<String>, E>(text: String, what: &str) -> Result<T, Stop<E>> {
+pub(super) fn parsed<T: TryFrom<String>, E>(text: String, what: &str) -> Result<T, Stop<E>> {
     T::try_from(text).map_err(|_| Stop::Damaged(format!("{what} has no valid name")))
 }
 
@@ -154,6 +154,12 @@ pub(crate) fn append(
     }
     if expect != Expect::Any && expect != Expect::Head(head) {
         return Err(Stop::Refused(AppendError::HeadMoved { log: log.clone(), head }));
+    }
+    let mut books = Books { connection, log, now };
+    for op in &batch.ledger {
+        if let Err(refusal) = ledger::apply(&mut books, op)? {
+            return Err(Stop::Refused(AppendError::Refused(Box::new(refusal))));
+        }
     }
     if batch.events.is_empty() {
         return Ok(Vec::new());

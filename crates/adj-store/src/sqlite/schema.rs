@@ -7,7 +7,8 @@ pub(crate) const APPLICATION_ID: i32 = 0x4164_6a74;
 
 /// Step n takes a file from format n to n + 1. A step that has been released never changes; a change is a new step, and
 /// comes with a file of the format before it under `tests/it/fixtures`.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE logs (
     number     INTEGER PRIMARY KEY,
     log        TEXT    NOT NULL UNIQUE,
@@ -49,7 +50,36 @@ CREATE TABLE inputs (
     PRIMARY KEY (log, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX inputs_waiting ON inputs (log, position) WHERE taken_seq IS NULL;
-"];
+",
+    "
+CREATE TABLE purses (
+    key      TEXT    NOT NULL,
+    unit     TEXT    NOT NULL,
+    at_least INTEGER NOT NULL,
+    at_most  INTEGER NOT NULL,
+    held     INTEGER NOT NULL,
+    PRIMARY KEY (key, unit)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE limits (
+    scope  TEXT    NOT NULL,
+    unit   TEXT    NOT NULL,
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (scope, unit)
+) STRICT, WITHOUT ROWID;
+
+-- A hold that was closed keeps its row without its body for a while, so that opening or closing it again does nothing.
+CREATE TABLE holds (
+    attempt TEXT    NOT NULL PRIMARY KEY,
+    log     TEXT    NOT NULL,
+    node    TEXT    NOT NULL,
+    at      INTEGER NOT NULL,
+    body    TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX holds_open ON holds (log) WHERE body IS NOT NULL;
+CREATE INDEX holds_closed ON holds (at) WHERE body IS NULL;
+",
+];
 
 /// What a file says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The face of the SQLite store.
 
 use super::{
+    books,
     open::{Access, locate, open_for_reading, open_for_writing, prepare},
     readers::{Readers, blocking},
     records,
@@ -15,10 +16,11 @@ use crate::{
     nodes::Nodes,
     place::to_millis,
     store::{
-        Batch, Claim, Clock, Expect, Fence, LogFilter, LogMeta, LogSummary, NodeId, Store, Submitted, system_clock,
+        Batch, Claim, Clock, Expect, Fence, LogFilter, LogMeta, LogSummary, NodeId, OpenHold, Standing, Store,
+        Submitted, system_clock,
     },
 };
-use adj_domain::{BlobHash, Event, LogId, PendingInput, Seq, Timestamp};
+use adj_domain::{BlobHash, Event, LogId, PendingInput, PurseKey, Seq, Timestamp};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use std::{
@@ -252,6 +254,16 @@ impl Store for SqliteStore {
         let (bodies, bytes) = limits::check_batch(fence.log(), &batch)?;
         let (fence, now) = (fence.clone(), self.now());
         self.write(bytes, move |connection| records::append(connection, &fence, expect, &batch, &bodies, now)).await
+    }
+
+    async fn standing(&self, purses: &[PurseKey]) -> Result<Vec<Standing>, StoreError> {
+        let purses = purses.to_vec();
+        self.readers.run(move |connection| books::standing(connection, &purses)).await
+    }
+
+    async fn holds(&self, log: Option<&LogId>) -> Result<Vec<OpenHold>, StoreError> {
+        let (nodes, log) = (Arc::clone(&self.nodes), log.cloned());
+        self.readers.run(move |connection| books::holds(connection, &nodes, log.as_ref())).await
     }
 
     async fn read(&self, log: &LogId, after: Seq, limit: u32) -> Result<Vec<Event>, StoreError> {

@@ -1,7 +1,7 @@
 //! The contract of `Store`, for every back end.
 
 use crate::support::*;
-use adj_domain::{BlobHash, LogId};
+use adj_domain::{BlobHash, LedgerOp, LogId, Purse, Refusal};
 use adj_store::{
     AppendError, Batch, ClaimError, Expect, LogFilter, LogKind, LogMeta, StoreError, Submitted, limits, verify,
 };
@@ -34,6 +34,10 @@ contract! {
     logs_are_listed_newest_first
     blobs_are_kept_under_their_hash
     unknown_logs_are_named
+    a_hold_and_its_event_are_one
+    a_refused_hold_refuses_its_batch
+    the_holds_of_the_dead_are_known_and_closed_by_whoever_takes_over
+    the_last_dollar_is_taken_once
 }
 
 async fn a_log_is_made_once(world: &dyn World) {
@@ -72,7 +76,8 @@ async fn a_batch_is_all_or_nothing(world: &dyn World) {
 
     let moved = store.append(&fence, Expect::Head(0), batch(&["x"])).await;
     assert!(matches!(moved, Err(AppendError::HeadMoved { head: 1, .. })), "{moved:?}");
-    let takes = Batch { events: vec![event("in"), event("x")], takes: vec![id("in"), id("stranger")] };
+    let takes =
+        Batch { events: vec![event("in"), event("x")], takes: vec![id("in"), id("stranger")], ..Batch::default() };
     let refused = store.append(&fence, Expect::Any, takes).await;
     assert!(
         matches!(&refused, Err(AppendError::NotQueued { id: which, .. }) if *which == id("stranger")),
@@ -144,7 +149,7 @@ async fn an_input_is_queued_once(world: &dyn World) {
     assert_eq!(client.submit(&log("a"), &input("x")).await.unwrap(), Submitted::Queued);
     assert_eq!(client.submit(&log("a"), &input("x")).await.unwrap(), Submitted::Already);
     assert_eq!(owner.pending(&log("a")).await.unwrap(), [input("x")]);
-    let take = Batch { events: vec![event("x")], takes: vec![id("x")] };
+    let take = Batch { events: vec![event("x")], takes: vec![id("x")], ..Batch::default() };
     owner.append(&fence, Expect::Any, take).await.unwrap();
     assert_eq!(client.submit(&log("a"), &input("x")).await.unwrap(), Submitted::Already);
     assert_eq!(client.pending(&log("a")).await.unwrap(), []);
@@ -161,8 +166,11 @@ async fn inputs_are_taken_up_in_the_batch_that_says_so(world: &dyn World) {
     }
     let waiting = store.pending(&log("a")).await.unwrap();
     assert_eq!(waiting, [input("c"), input("a"), input("b")], "oldest first");
-    let take =
-        |takes: &[&str]| Batch { events: vec![event("taken")], takes: takes.iter().map(|name| id(name)).collect() };
+    let take = |takes: &[&str]| Batch {
+        events: vec![event("taken")],
+        takes: takes.iter().map(|name| id(name)).collect(),
+        ..Batch::default()
+    };
     store.append(&fence, Expect::Any, take(&["c", "b"])).await.unwrap();
     assert_eq!(store.pending(&log("a")).await.unwrap(), [input("a")]);
     for again in [&["c"][..], &["a", "a"]] {
@@ -211,7 +219,7 @@ async fn what_does_not_fit_is_refused(world: &dyn World) {
         ("no name", with_kind(""), "InvalidBatch"),
         ("long name", with_kind(&"k".repeat(200)), "InvalidBatch"),
         ("many", Batch::events(vec![event("x"); limits::BATCH_EVENTS + 1]), "InvalidBatch"),
-        ("a take without an event", Batch { events: vec![], takes: vec![id("x")] }, "InvalidBatch"),
+        ("a take without an event", Batch { takes: vec![id("x")], ..Batch::default() }, "InvalidBatch"),
     ];
     for (name, batch, expected) in cases {
         let refused = store.append(&fence, Expect::Any, batch).await.unwrap_err();
@@ -305,4 +313,89 @@ async fn unknown_logs_are_named(world: &dyn World) {
         assert!(matches!(&answer, Some(StoreError::UnknownLog { log }) if *log == unknown), "{answer:?}");
     }
     drop(fence);
+}
+
+async fn a_hold_and_its_event_are_one(world: &dyn World) {
+    let (ours, theirs) = (world.process(), world.process());
+    let fence = claimed(&*ours, &log("a")).await;
+    let spend = |events: &[&str], ledger| Batch { ledger, ..batch(events) };
+    ours.append(&fence, Expect::Any, spend(&["1"], vec![limit(100), opened("x", 60)])).await.unwrap();
+    let standing = theirs.standing(&[purse(), "run:run_other".parse().unwrap()]).await.unwrap();
+    assert_eq!(standing[0].limits, amount(100));
+    assert_eq!(standing[0].sums[&unit()], Purse { held: 60, ..Purse::default() });
+    assert!(standing[1].sums.is_empty() && standing[1].limits.is_empty());
+    let open = theirs.holds(None).await.unwrap();
+    assert_eq!(
+        (open.len(), open[0].log.clone(), open[0].node.clone(), open[0].alive),
+        (1, log("a"), node("main"), true)
+    );
+    assert_eq!(opened("x", 60), LedgerOp::Open { hold: open[0].hold.clone() });
+    assert!(theirs.holds(Some(&log("b"))).await.unwrap().is_empty());
+
+    // The same again is the same, closed or not; and books may change without an event.
+    ours.append(&fence, Expect::Any, spend(&["2"], vec![opened("x", 60), closed("x", 20)])).await.unwrap();
+    ours.append(&fence, Expect::Head(2), spend(&[], vec![closed("x", 50), opened("x", 60)])).await.unwrap();
+    let sum = Purse { at_least: 10, at_most: 20, held: 0 };
+    assert_eq!(theirs.standing(&[purse()]).await.unwrap()[0].sums[&unit()], sum);
+    assert!(theirs.holds(Some(&log("a"))).await.unwrap().is_empty());
+    assert_eq!(names(&read_all(&*theirs, &log("a")).await), ["1", "2"]);
+}
+
+async fn a_refused_hold_refuses_its_batch(world: &dyn World) {
+    let store = world.process();
+    let fence = claimed(&*store, &log("a")).await;
+    store.submit(&log("a"), &input("in")).await.unwrap();
+    let spend = |ledger| Batch { takes: vec![id("in")], ledger, ..batch(&["in"]) };
+    let refused = store.append(&fence, Expect::Any, spend(vec![limit(100), opened("x", 60), opened("y", 60)])).await;
+    let Err(AppendError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert!(matches!(*refusal, Refusal::Held { held: 60, needed: 60, limit: 100, .. }), "{refusal}");
+    assert!(read_all(&*store, &log("a")).await.is_empty());
+    assert_eq!(store.pending(&log("a")).await.unwrap(), [input("in")]);
+    let standing = store.standing(&[purse()]).await.unwrap();
+    assert!(standing[0].sums.values().all(|sum| *sum == Purse::default()) && standing[0].limits.is_empty());
+    assert!(store.holds(None).await.unwrap().is_empty());
+    store.append(&fence, Expect::Head(0), spend(vec![limit(100), opened("x", 60)])).await.unwrap();
+    // Whoever holds the log no longer changes nothing in the books either.
+    store.release(fence.clone()).await.unwrap();
+    let fenced = store.append(&fence, Expect::Any, spend(vec![closed("x", 1)])).await;
+    assert!(matches!(fenced, Err(AppendError::Fenced { .. })), "{fenced:?}");
+    assert_eq!(store.holds(None).await.unwrap().len(), 1);
+}
+
+async fn the_holds_of_the_dead_are_known_and_closed_by_whoever_takes_over(world: &dyn World) {
+    let (ours, theirs) = (world.process(), world.process());
+    let fence = claimed(&*ours, &log("a")).await;
+    ours.append(&fence, Expect::Any, Batch { ledger: vec![opened("x", 60)], ..batch(&["1"]) }).await.unwrap();
+    drop(ours);
+    let left = theirs.holds(None).await.unwrap();
+    assert_eq!((left.len(), left[0].alive), (1, false));
+    let claim = theirs.claim(&log("a"), &node("next")).await.unwrap();
+    let assume = LedgerOp::Assume { attempt: left[0].hold.attempt.clone() };
+    theirs.append(&claim.fence, Expect::Head(1), Batch { ledger: vec![assume], ..batch(&["2"]) }).await.unwrap();
+    let sum = Purse { at_least: 0, at_most: 60, held: 0 };
+    assert_eq!(theirs.standing(&[purse()]).await.unwrap()[0].sums[&unit()], sum);
+}
+
+async fn the_last_dollar_is_taken_once(world: &dyn World) {
+    let processes = [world.process(), world.process()];
+    let fence = claimed(&*processes[0], &log("limits")).await;
+    processes[0].append(&fence, Expect::Any, Batch { ledger: vec![limit(100)], ..batch(&["1"]) }).await.unwrap();
+    let mut tries = tokio::task::JoinSet::new();
+    for number in 0..40usize {
+        let store = processes[number % 2].clone();
+        tries.spawn(async move {
+            let name = format!("t{number}");
+            store.create(&log(&name), meta("a log")).await.unwrap();
+            let fence = store.claim(&log(&name), &node(&format!("n{}", number % 2))).await.unwrap().fence;
+            let spend = Batch { ledger: vec![opened(&name, 7)], ..batch(&["1"]) };
+            match store.append(&fence, Expect::Any, spend).await {
+                Ok(_) => 7,
+                Err(AppendError::Refused(_)) => 0,
+                Err(error) => panic!("{error}"),
+            }
+        });
+    }
+    let taken: u64 = tries.join_all().await.into_iter().sum();
+    assert_eq!(taken, 98, "as often as it fits, and no more");
+    assert_eq!(processes[1].standing(&[purse()]).await.unwrap()[0].sums[&unit()].held, 98);
 }

@@ -1,7 +1,7 @@
 //! Random operations do the same to a file as to the model in memory.
 
 use crate::support::*;
-use adj_domain::Timestamp;
+use adj_domain::{AttemptId, LedgerOp, Timestamp};
 use adj_store::{Batch, Clock, Expect, Fence, LogFilter, MemoryStore, SqliteOptions, SqliteStore, Store, verify};
 use proptest::prelude::*;
 use std::{
@@ -18,7 +18,7 @@ enum Op {
     Claim { log: u8, process: u8 },
     Release { log: u8, fence: u8 },
     Submit { log: u8, input: u8 },
-    Append { log: u8, fence: u8, expect: Option<u8>, events: u8, takes: Vec<u8> },
+    Append { log: u8, fence: u8, expect: Option<u8>, events: u8, takes: Vec<u8>, ledger: Vec<(u8, u8)> },
     Read { log: u8, after: u8, limit: u8 },
     Die(u8),
     TurnClock(i8),
@@ -31,8 +31,17 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         4 => (few.clone(), 0..2u8).prop_map(|(log, process)| Op::Claim { log, process }),
         1 => (few.clone(), few.clone()).prop_map(|(log, fence)| Op::Release { log, fence }),
         4 => (few.clone(), 0..6u8).prop_map(|(log, input)| Op::Submit { log, input }),
-        8 => (few.clone(), few.clone(), proptest::option::of(0..8u8), 0..4u8, proptest::collection::vec(0..6u8, 0..3))
-            .prop_map(|(log, fence, expect, events, takes)| Op::Append { log, fence, expect, events, takes }),
+        8 => (
+            few.clone(),
+            few.clone(),
+            proptest::option::of(0..8u8),
+            0..4u8,
+            proptest::collection::vec(0..6u8, 0..3),
+            proptest::collection::vec((0..8u8, 0..70u8), 0..3),
+        )
+            .prop_map(|(log, fence, expect, events, takes, ledger)| {
+                Op::Append { log, fence, expect, events, takes, ledger }
+            }),
         2 => (few.clone(), 0..8u8, 0..4u8).prop_map(|(log, after, limit)| Op::Read { log, after, limit }),
         1 => (0..2u8).prop_map(Op::Die),
         2 => any::<i8>().prop_map(Op::TurnClock),
@@ -75,11 +84,12 @@ impl Side {
             Op::Submit { log, input: which } => {
                 format!("{:?}", store.submit(&name(log), &input(&which.to_string())).await)
             }
-            Op::Append { log, fence, expect, events, takes } => match self.fence(*log, *fence) {
+            Op::Append { log, fence, expect, events, takes, ledger } => match self.fence(*log, *fence) {
                 Some(fence) => {
                     let batch = Batch {
                         events: (0..*events).map(|n| event(&n.to_string())).collect(),
                         takes: takes.iter().map(|n| id(&n.to_string())).collect(),
+                        ledger: ledger.iter().map(ledger_op).collect(),
                     };
                     let expect = expect.map_or(Expect::Any, |head| Expect::Head(u64::from(head)));
                     format!("{:?}", store.append(&fence, expect, batch).await)
@@ -109,6 +119,7 @@ impl Side {
     async fn everything(&self) -> String {
         let store = &self.processes[0];
         let mut seen = format!("{:?}", store.logs(&LogFilter::default()).await);
+        seen += &format!("{:?}{:?}", store.standing(&[purse()]).await, store.holds(None).await);
         for log in 0..3 {
             let log = log_name(log);
             seen += &format!("{:?}{:?}", store.pending(&log).await, store.read(&log, 0, 1_000).await);
@@ -117,6 +128,18 @@ impl Side {
             }
         }
         seen
+    }
+}
+
+/// Opens and closes of few attempts, under a limit that comes, moves and goes.
+fn ledger_op((name, amount): &(u8, u8)) -> LedgerOp {
+    let (name, most) = (name.to_string(), u64::from(*amount));
+    match amount {
+        0..4 => LedgerOp::Limit { scope: purse().scope(), unit: unit(), amount: None },
+        4..10 => limit(60 + most),
+        10..30 => closed(&name, most),
+        30..34 => LedgerOp::Assume { attempt: AttemptId::first(id(&name)) },
+        _ => opened(&name, most),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What may be opened, and what is left alone.
 
 use crate::support::*;
-use adj_store::{Expect, OpenError, SqliteStore, Store, verify};
+use adj_store::{Batch, Expect, OpenError, SqliteStore, Store, verify};
 use rusqlite::Connection;
 use std::{
     fs,
@@ -194,10 +194,13 @@ fn files_of_every_format_are_opened() {
             assert_eq!(claim.fence.epoch(), 3);
             store.append(&claim.fence, Expect::Head(3), batch(&["4"])).await.unwrap();
             assert_eq!(verify(&store, &log("a")).await.unwrap().head, 4);
+            let spend = Batch { ledger: vec![limit(9), opened("x", 5)], ..batch(&["5"]) };
+            store.append(&claim.fence, Expect::Head(4), spend).await.unwrap();
+            assert_eq!(store.holds(None).await.unwrap().len(), 1);
         });
         let version: i64 =
             Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 1, "the newest format");
+        assert_eq!(version, 2, "the newest format");
     }
 }
 

@@ -59,7 +59,7 @@ async fn what_waits_is_committed_together() {
             let expect = if number % 4 == 3 { Expect::Head(9) } else { Expect::Head(0) };
             let takes = if number % 5 == 4 { vec![id("none")] } else { vec![] };
             let events = vec![event("1"), event("2")];
-            (number, store.append(&fence, expect, Batch { events, takes }).await)
+            (number, store.append(&fence, expect, Batch { events, takes, ..Batch::default() }).await)
         });
     }
     tokio::time::sleep(Duration::from_millis(300)).await;

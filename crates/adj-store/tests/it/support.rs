@@ -1,6 +1,9 @@
 //! What the tests share: small logs, views of a store as other processes have them, and children to kill.
 
-use adj_domain::{Content, Event, EventId, LogId, NewEvent, PendingInput, event::Input};
+use adj_domain::{
+    Amounts, AttemptId, Charge, Content, Event, EventId, Hold, LedgerOp, LogId, NewEvent, PendingInput, PurseKey, Unit,
+    event::Input,
+};
 use adj_store::{Batch, Expect, Fence, LogMeta, MemoryStore, NodeId, SqliteOptions, SqliteStore, Store};
 use std::{
     path::Path,
@@ -83,6 +86,33 @@ pub fn input(name: &str) -> PendingInput {
         id: id(name),
         input: Input::Message { content: vec![Content::text(format!("do {name}"))], output_schema: None },
     }
+}
+
+/// The one purse of these tests, and its one unit.
+pub fn purse() -> PurseKey {
+    "run:run_1".parse().unwrap()
+}
+
+pub fn unit() -> Unit {
+    "USD".parse().unwrap()
+}
+
+pub fn amount(of: u64) -> Amounts {
+    Amounts::default().with(unit(), of)
+}
+
+pub fn limit(of: u64) -> LedgerOp {
+    LedgerOp::Limit { scope: purse().scope(), unit: unit(), amount: Some(of) }
+}
+
+pub fn opened(name: &str, most: u64) -> LedgerOp {
+    let attempt = AttemptId::first(id(name));
+    LedgerOp::Open { hold: Hold { attempt, purses: vec![purse()], amounts: amount(most), caps: Vec::new(), gap: None } }
+}
+
+pub fn closed(name: &str, most: u64) -> LedgerOp {
+    let charge = Charge { at_least: amount(most / 2), at_most: amount(most) };
+    LedgerOp::Close { attempt: AttemptId::first(id(name)), charge }
 }
 
 pub fn meta(title: &str) -> LogMeta {
