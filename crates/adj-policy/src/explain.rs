@@ -8,7 +8,7 @@ use crate::{
     policy::written,
     settings::Said,
 };
-use adj_domain::{ApprovalPolicy, HostRule, Ruling, SandboxMode, Verdict};
+use adj_domain::{ApprovalPolicy, HostRule, Ruling, SandboxMode, Span, Verdict};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -154,6 +154,15 @@ impl Policy {
         for least in self.limits() {
             let said = self.said(|layer| one(layer, layer.settings.limits.get(&least.limit), ToString::to_string));
             key(&format!("limits.{}", least.limit), least.value.to_string(), said);
+        }
+        for span in Span::ALL {
+            let budgets = self.budgets();
+            let least: Vec<_> = budgets.iter().filter(|least| least.span == span).map(|least| &least.budget).collect();
+            if !least.is_empty() {
+                let said =
+                    self.said(|layer| one(layer, layer.settings.budget.get(&span), |budgets| list(budgets.iter())));
+                key(&format!("budget.{span}"), list(least.into_iter()), said);
+            }
         }
         let lists: Vec<_> = self.layers().iter().filter_map(|layer| layer.settings.allowed_secrets.as_ref()).collect();
         if let Some((first, rest)) = lists.split_first() {

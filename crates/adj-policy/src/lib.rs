@@ -36,7 +36,7 @@ pub use hosts::HostRuling;
 pub use layer::{Layer, LayerKind};
 pub use limits::{Limit, LimitError, LimitValue};
 pub use packages::{PACKAGES, group};
-pub use policy::{EffectiveLimit, PathRule, Policy, Sources};
+pub use policy::{EffectiveBudget, EffectiveLimit, PathRule, Policy, Sources};
 pub use profile::{BUILT_IN_PROFILES, Profile, ProfileError};
 pub use rule_file::RuleFile;
 pub use rules::{

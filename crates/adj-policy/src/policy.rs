@@ -7,9 +7,10 @@ use crate::{
     limits::{Limit, LimitValue, Written},
     settings::{Said, Settings},
 };
-use adj_domain::{ApprovalPolicy, Ruling, SandboxMode, Verdict};
+use adj_domain::{ApprovalPolicy, Limit as Budget, Ruling, SandboxMode, Span, Unit, Verdict};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fmt::Display,
     path::{Path, PathBuf},
     sync::Arc,
@@ -57,6 +58,16 @@ pub struct PathRule {
 pub struct EffectiveLimit {
     pub limit: Limit,
     pub value: LimitValue,
+    pub layer: LayerKind,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+}
+
+/// The least that anybody lets be spent, and who that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveBudget {
+    pub span: Span,
+    pub budget: Budget,
     pub layer: LayerKind,
     pub file: Option<String>,
     pub line: Option<u32>,
@@ -151,6 +162,24 @@ impl Policy {
             Some(EffectiveLimit { limit, value: said.value, layer: layer.kind, file, line })
         };
         Limit::ALL.into_iter().filter_map(lowest).collect()
+    }
+
+    /// What anybody lets be spent at most, each at its lowest.
+    pub fn budgets(&self) -> Vec<EffectiveBudget> {
+        let mut lowest: BTreeMap<(Span, Unit), EffectiveBudget> = BTreeMap::new();
+        for layer in self.layers.iter() {
+            for (span, said) in &layer.settings.budget {
+                for budget in &said.value {
+                    let Ruling { file, line, .. } = layer.ruling(Verdict::Allow, said.line, "");
+                    let one = EffectiveBudget { span: *span, budget: budget.clone(), layer: layer.kind, file, line };
+                    let kept = lowest.entry((*span, budget.unit.clone())).or_insert_with(|| one.clone());
+                    if one.budget.amount < kept.budget.amount {
+                        *kept = one;
+                    }
+                }
+            }
+        }
+        lowest.into_values().collect()
     }
 
     /// What is masked inside.

@@ -10,10 +10,10 @@ use crate::{
     packages::{GROUPS, group},
     settings::{DeniedHost, InlineRule, ProfileSettings, Said, Settings, check_host},
 };
-use adj_domain::{HostPattern, HostRule, Verdict};
+use adj_domain::{HostPattern, HostRule, Limit as Budget, Span, Verdict};
 use std::{collections::BTreeMap, path::Path, str::FromStr, time::Duration};
 
-const TOP: [&str; 13] = [
+const TOP: [&str; 14] = [
     "allowed_sandbox_modes",
     "allowed_approval_policies",
     "allowed_profiles",
@@ -24,6 +24,7 @@ const TOP: [&str; 13] = [
     "network",
     "filesystem",
     "limits",
+    "budget",
     "secrets",
     "rules",
     "profiles",
@@ -76,6 +77,14 @@ pub fn parse(kind: LayerKind, file: &Path, text: &str) -> Read<Settings> {
     if let Some(node) = top.get("limits") {
         settings.limits = limits(node, |node, limit| said(node, |node| limit_value(node, limit)))?;
     }
+    if let Some(node) = top.get("budget") {
+        let budget = node.table(&Span::ALL.map(Span::as_str))?;
+        for span in Span::ALL {
+            if let Some(limits) = budget.read(span.as_str(), |node| said(node, budgets))? {
+                settings.budget.insert(span, limits);
+            }
+        }
+    }
     if let Some(node) = top.get("secrets") {
         settings.allowed_secrets = node.table(&SECRETS)?.read("allowed", |node| said(node, |node| node.each(name)))?;
     }
@@ -104,6 +113,11 @@ fn some_time(node: &Node<'_, '_>) -> Read<Duration> {
         Duration::ZERO => Err(node.problem("a time of zero leaves nobody the time to answer")),
         time => Ok(time),
     }
+}
+
+/// One amount, or one for each unit.
+fn budgets(node: &Node<'_, '_>) -> Read<Vec<Budget>> {
+    if node.is_text() { Ok(vec![node.parse()?]) } else { node.each(Node::parse) }
 }
 
 /// The name of a profile or a secret.

@@ -6,7 +6,7 @@ use crate::{
     address::AddressRange,
     limits::{Limit, LimitValue},
 };
-use adj_domain::{ApprovalPolicy, HostPattern, HostRule, SandboxMode, ToolPermission, Verdict};
+use adj_domain::{ApprovalPolicy, HostPattern, HostRule, Limit as Budget, SandboxMode, Span, ToolPermission, Verdict};
 use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
@@ -49,6 +49,9 @@ pub struct Settings {
     pub hidden: Vec<Said<String>>,
     pub readonly: Vec<Said<String>>,
     pub limits: BTreeMap<Limit, Said<LimitValue>>,
+    /// What may be spent. It changes while sessions rest, and no answer of a person depends on it.
+    #[serde(skip)]
+    pub budget: BTreeMap<Span, Said<Vec<Budget>>>,
     pub allowed_secrets: Option<Said<Vec<String>>>,
     pub rules: Vec<Said<InlineRule>>,
     pub profiles: BTreeMap<String, Said<ProfileSettings>>,

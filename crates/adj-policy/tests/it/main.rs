@@ -1,5 +1,6 @@
 //! Policy as callers use it: command lines, rules, layers.
 
+mod budgets;
 mod command;
 mod differential;
 mod errors;
