@@ -1,6 +1,7 @@
 //! Who works, with what, and where: the definition a session starts from.
 
 use crate::{
+    budget::Budget,
     id::{RunId, StepId},
     model::{ModelRef, ToolSpec},
     network::HostRule,
@@ -137,6 +138,9 @@ pub struct SessionSpec {
     /// When people are asked; sessions of an older build never asked.
     #[serde(default = "never")]
     pub approval: ApprovalPolicy,
+    /// What it may spend.
+    #[serde(default, skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
     /// The run and step that this session is part of.
     #[serde(default)]
     pub run: Option<(RunId, StepId)>,

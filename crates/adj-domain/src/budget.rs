@@ -1,6 +1,7 @@
 //! Budgets as people write them: `5usd`, `200k-tokens`, `20usd-quota`, and what holds for each request, turn, session and run.
 
 use crate::{
+    event::EventBody,
     id::{RunId, SessionId},
     ledger::LedgerOp,
     money::{Currency, PerMillion, Price, Rates},
@@ -228,6 +229,17 @@ fn limits(amounts: &Amounts, scope: Scope) -> impl Iterator<Item = LedgerOp> {
         amount: Some(*amount),
     })
 }
+
+/// One entry of the log of changed limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum BudgetEvent {
+    /// `None` lifts the limit.
+    #[serde(rename = "budget.changed")]
+    Changed { scope: Scope, unit: Unit, amount: Option<u64>, by: String },
+}
+
+impl EventBody for BudgetEvent {}
 
 #[cfg(test)]
 mod tests {

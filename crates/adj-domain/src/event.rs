@@ -3,6 +3,7 @@
 use crate::{
     Timestamp,
     approval::Confirmation,
+    budget::BudgetEvent,
     chain::ChainHash,
     content::Content,
     grants::GrantEvent,
@@ -89,6 +90,10 @@ impl Event {
     }
 
     pub fn grant_event(&self) -> Result<GrantEvent, BodyError> {
+        self.parse()
+    }
+
+    pub fn budget_event(&self) -> Result<BudgetEvent, BodyError> {
         self.parse()
     }
 

@@ -108,17 +108,20 @@ id!(
     EventId, "event id", "sevt_"
 );
 
-/// The name of a log in the journal: a session's or a run's id, or `grants` for what people allowed to be remembered.
+/// The name of a log in the journal: a session's or a run's id, `grants` for what people allowed to be remembered, or `budgets` for
+/// limits that they changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum LogId {
     Session(SessionId),
     Run(RunId),
     Grants,
+    Budgets,
 }
 
 /// The one log of its kind.
 const GRANTS: &str = "grants";
+const BUDGETS: &str = "budgets";
 
 impl LogId {
     pub fn as_str(&self) -> &str {
@@ -126,6 +129,7 @@ impl LogId {
             Self::Session(id) => id.as_str(),
             Self::Run(id) => id.as_str(),
             Self::Grants => GRANTS,
+            Self::Budgets => BUDGETS,
         }
     }
 }
@@ -159,6 +163,9 @@ impl TryFrom<String> for LogId {
     fn try_from(text: String) -> Result<Self, IdError> {
         if text == GRANTS {
             return Ok(Self::Grants);
+        }
+        if text == BUDGETS {
+            return Ok(Self::Budgets);
         }
         if text.starts_with("run_") { text.parse().map(Self::Run) } else { text.parse().map(Self::Session) }
     }

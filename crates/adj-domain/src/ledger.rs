@@ -3,7 +3,11 @@
 //!
 //! Must not know: what a request is, or where prices come from.
 
-use crate::purse::{Amounts, AttemptId, Charge, PurseKey, Scope, Unit};
+use crate::{
+    id::{EventId, RunId, SessionId},
+    purse::{Amounts, AttemptId, Charge, PurseKey, Scope, Unit},
+};
+use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, convert::Infallible};
 
@@ -51,6 +55,37 @@ pub enum Gap {
     NoPrice { model: String, is_quota: bool },
     /// Its tokens, and so its money too.
     Unboundable { field: String },
+}
+
+/// What was set aside for a request before it left, as its log tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// In UTC, when it left: it belongs to this day also when it ends on another.
+    pub day: Date,
+    pub amounts: Amounts,
+    /// The answer may be no longer than this, because more did not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u32>,
+}
+
+impl Reservation {
+    /// What is set aside now.
+    pub fn new(now: Timestamp, amounts: Amounts, max_output_tokens: Option<u32>) -> Self {
+        Self { day: now.to_zoned(jiff::tz::TimeZone::UTC).date(), amounts, max_output_tokens }
+    }
+
+    /// The hold of the first attempt at a request.
+    pub fn hold(&self, session: &SessionId, run: Option<&RunId>, turn: u32, request: &EventId) -> Hold {
+        let mut purses = vec![
+            PurseKey::Request(session.clone(), request.clone()),
+            PurseKey::Turn(session.clone(), turn),
+            PurseKey::Session(session.clone()),
+        ];
+        purses.extend(run.cloned().map(PurseKey::Run));
+        purses.extend([PurseKey::Day(self.day), PurseKey::Organisation(self.day.first_of_month())]);
+        let attempt = AttemptId::first(request.clone());
+        Hold { attempt, purses, amounts: self.amounts.clone(), caps: Vec::new(), gap: None }
+    }
 }
 
 /// A change of the books.

@@ -28,13 +28,13 @@ pub mod tool;
 pub use agent::{AgentDefinition, Confinement, NetworkRequest, PromptPart, SandboxMode, SessionSpec, WorkspaceSpec};
 pub use approval::{Approval, ApprovalResult, ApprovalSubject, Confirmation};
 pub use blueprint::{Blueprint, BlueprintError, Specialist};
-pub use budget::{Budget, BudgetError, Limit, Span, Unpriced};
+pub use budget::{Budget, BudgetError, BudgetEvent, Limit, Span, Unpriced};
 pub use chain::{ChainBreak, ChainHash, ChainVerifier};
 pub use content::{Content, Item};
 pub use event::{Event, EventBody, NewEvent, PendingInput, Seq};
 pub use grants::{GrantEvent, Grants};
 pub use id::{BlobHash, EventId, IdError, LogId, RunId, SessionId, StepId};
-pub use ledger::{Book, Cap, Gap, Hold, HoldState, LedgerOp, Purse, Refusal};
+pub use ledger::{Book, Cap, Gap, Hold, HoldState, LedgerOp, Purse, Refusal, Reservation};
 pub use model::{
     AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, Sampling, StopReason,
     ToolChoice, ToolSpec, Usage,

@@ -3,7 +3,9 @@
 use crate::{
     content::Item,
     id::{RunId, SessionId},
+    ledger::Refusal,
     money::Cost,
+    purse::Charge,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -254,6 +256,9 @@ pub struct ModelAnswer {
     /// How much of the latency was spent in the gateway's queue, because of some limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued_ms: u64,
+    /// What each hold came to that was opened for it, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charges: Vec<Charge>,
 }
 
 /// What kind of failure a model call ended with, after all retries.
@@ -276,6 +281,8 @@ pub enum FailureKind {
     /// Any other failure on the vendor's side.
     Server,
     Cancelled,
+    /// A budget did not let it go on.
+    Budget,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
@@ -291,4 +298,10 @@ pub struct ModelFailure {
     /// How much of the latency was spent in the gateway's queue, because of some limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued_ms: u64,
+    /// What each hold came to that was opened for it, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charges: Vec<Charge>,
+    /// The budget that did not let it be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }

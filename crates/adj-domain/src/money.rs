@@ -194,6 +194,13 @@ pub struct Cost {
     pub currency: Currency,
     /// The entry of the catalogue, and its date.
     pub price: String,
+    /// A subscription pays for it: it is what that would have cost, and no money.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_quota: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A sum in one currency.
@@ -211,6 +218,9 @@ pub struct Costs {
     /// In the order of their currencies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amounts: Vec<Amount>,
+    /// What subscriptions were used for, at list prices: no money, and never added to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quota: Vec<Amount>,
     /// Answers of models whose price nobody knows.
     #[serde(skip_serializing_if = "crate::model::is_zero")]
     pub unpriced: u64,
@@ -223,21 +233,16 @@ impl Costs {
 
     pub fn add(&mut self, cost: Option<&Cost>) {
         match cost {
-            Some(cost) => self.add_amount(&cost.currency, cost.amount),
+            Some(cost) if cost.is_quota => add_amount(&mut self.quota, &cost.currency, cost.amount),
+            Some(cost) => add_amount(&mut self.amounts, &cost.currency, cost.amount),
             None => self.unpriced = self.unpriced.saturating_add(1),
-        }
-    }
-
-    fn add_amount(&mut self, currency: &Currency, amount: Micros) {
-        match self.amounts.binary_search_by(|sum| sum.currency.cmp(currency)) {
-            Ok(place) => self.amounts[place].amount = self.amounts[place].amount.plus(amount),
-            Err(place) => self.amounts.insert(place, Amount { currency: currency.clone(), amount }),
         }
     }
 
     #[must_use]
     pub fn plus(mut self, other: &Costs) -> Costs {
-        other.amounts.iter().for_each(|sum| self.add_amount(&sum.currency, sum.amount));
+        other.amounts.iter().for_each(|sum| add_amount(&mut self.amounts, &sum.currency, sum.amount));
+        other.quota.iter().for_each(|sum| add_amount(&mut self.quota, &sum.currency, sum.amount));
         self.unpriced = self.unpriced.saturating_add(other.unpriced);
         self
     }
@@ -245,12 +250,24 @@ impl Costs {
     /// What came after `earlier`.
     #[must_use]
     pub fn minus(mut self, earlier: &Costs) -> Costs {
-        for sum in &mut self.amounts {
-            let before = earlier.amounts.iter().find(|before| before.currency == sum.currency);
-            sum.amount = sum.amount.minus(before.map_or(Micros(0), |before| before.amount));
-        }
-        self.amounts.retain(|sum| sum.amount > Micros(0));
+        take_amounts(&mut self.amounts, &earlier.amounts);
+        take_amounts(&mut self.quota, &earlier.quota);
         self.unpriced = self.unpriced.saturating_sub(earlier.unpriced);
         self
     }
+}
+
+fn add_amount(sums: &mut Vec<Amount>, currency: &Currency, amount: Micros) {
+    match sums.binary_search_by(|sum| sum.currency.cmp(currency)) {
+        Ok(place) => sums[place].amount = sums[place].amount.plus(amount),
+        Err(place) => sums.insert(place, Amount { currency: currency.clone(), amount }),
+    }
+}
+
+fn take_amounts(sums: &mut Vec<Amount>, earlier: &[Amount]) {
+    for sum in &mut *sums {
+        let before = earlier.iter().find(|before| before.currency == sum.currency);
+        sum.amount = sum.amount.minus(before.map_or(Micros(0), |before| before.amount));
+    }
+    sums.retain(|sum| sum.amount > Micros(0));
 }

@@ -4,7 +4,7 @@ use crate::{
     id::{EventId, IdError, RunId, SessionId},
     money::{Currency, Micros},
 };
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -137,6 +137,14 @@ pub enum PurseKey {
 }
 
 impl PurseKey {
+    pub fn of_day(at: Timestamp) -> Self {
+        Self::Day(at.to_zoned(TimeZone::UTC).date())
+    }
+
+    pub fn of_month(at: Timestamp) -> Self {
+        Self::Organisation(at.to_zoned(TimeZone::UTC).date().first_of_month())
+    }
+
     /// Where its limit stands.
     pub fn scope(&self) -> Scope {
         match self {

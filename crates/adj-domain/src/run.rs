@@ -6,6 +6,7 @@ use crate::{
     id::{RunId, SessionId, StepId},
     model::Usage,
     money::Costs,
+    purse::PurseKey,
     run_event::{GateSubject, Receipt, RunEvent, RunOutcome, RunSpec, StepKind, StepOutcome},
     session::IllegalEvent,
 };
@@ -16,6 +17,8 @@ pub enum RunState {
     Running,
     /// Somebody asked it to stop; it can be resumed.
     Interrupted,
+    /// This budget lets no more be spent; it can be resumed.
+    Paused(PurseKey),
     Finished(RunOutcome),
 }
 
@@ -307,6 +310,7 @@ impl Run {
                 }
             }
             RunEvent::Interrupted => self.state = RunState::Interrupted,
+            RunEvent::Paused { purse } => self.state = RunState::Paused(purse.clone()),
             RunEvent::Resumed => self.state = RunState::Running,
             RunEvent::Finished { outcome } => self.state = RunState::Finished(outcome.clone()),
         }
@@ -340,6 +344,7 @@ impl RunEvent {
             Self::Landed { .. } => "run.landed",
             Self::LandingRefused { .. } => "run.landing_refused",
             Self::WorkspaceRemoved { .. } => "run.workspace_removed",
+            Self::Paused { .. } => "run.paused",
             Self::Interrupted => "run.interrupted",
             Self::Resumed => "run.resumed",
             Self::Finished { .. } => "run.finished",

@@ -4,10 +4,12 @@ use crate::{
     Timestamp,
     agent::{Confinement, SandboxMode, is_plain, never},
     blueprint::Blueprint,
+    budget::Budget,
     id::{BlobHash, SessionId, StepId},
     model::{ModelRef, Usage, is_zero},
     money::Costs,
     permission::ApprovalPolicy,
+    purse::PurseKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,6 +45,9 @@ pub struct RunSpec {
     /// When people are asked; runs of an older build never asked.
     #[serde(default = "never")]
     pub approval: ApprovalPolicy,
+    /// What it may spend, and each of its sessions.
+    #[serde(default, skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
 }
 
 /// A check that must hold before work goes on.
@@ -229,6 +234,9 @@ pub enum RunEvent {
         reference: Option<String>,
     },
 
+    /// A budget lets none of its agents go on; it can be resumed when there is more.
+    #[serde(rename = "run.paused")]
+    Paused { purse: PurseKey },
     #[serde(rename = "run.interrupted")]
     Interrupted,
     #[serde(rename = "run.resumed")]

@@ -10,6 +10,7 @@ use crate::{
     money::Costs,
     network::Destination,
     permission::Verdict,
+    purse::PurseKey,
     session_event::{IdleReason, RequestResult, SessionEvent},
 };
 use serde_json::Value;
@@ -182,6 +183,12 @@ impl Session {
                     self.head = seq;
                     return Ok(());
                 }
+                // More was given, or a new message ends the turn for which there was no more.
+                if self.waits_for_budget().is_some() && *turn == self.turn {
+                    self.status = Status::Running;
+                    self.head = seq;
+                    return Ok(());
+                }
                 if *turn != self.turn + 1 {
                     return refuse("turns are numbered without gaps");
                 }
@@ -238,7 +245,7 @@ impl Session {
                     None => self.request = Some(OpenRequest { id: id.clone(), purpose: *purpose }),
                 }
             }
-            SessionEvent::ModelRequestEnded { model_request_start_id, result }
+            SessionEvent::ModelRequestEnded { model_request_start_id, result, .. }
                 if self.program_requests.remove(model_request_start_id) =>
             {
                 if let RequestResult::Answered { model_usage, cost, .. } = result {
@@ -246,7 +253,7 @@ impl Session {
                     self.costs.add(cost.as_ref());
                 }
             }
-            SessionEvent::ModelRequestEnded { model_request_start_id, result } => {
+            SessionEvent::ModelRequestEnded { model_request_start_id, result, .. } => {
                 if self.request.as_ref().is_none_or(|open| open.id != *model_request_start_id) {
                     return refuse("no such request is open");
                 }
@@ -264,6 +271,10 @@ impl Session {
                     RequestResult::Failed { .. } => {}
                     // Asked again under the same number, as if it had never been sent.
                     RequestResult::Abandoned => self.step -= 1,
+                    RequestResult::Refused { .. } => {
+                        self.step -= 1;
+                        self.model_requests -= 1;
+                    }
                 }
             }
             SessionEvent::AgentMessage { content } => {
@@ -411,6 +422,7 @@ impl Session {
                 }
             }
             SessionEvent::Error { .. }
+            | SessionEvent::BudgetReached { .. }
             | SessionEvent::UsageReported { .. }
             | SessionEvent::Resumed
             | SessionEvent::AnswerRefused { .. }
@@ -423,6 +435,14 @@ impl Session {
     /// Whether it rests in the middle of a turn, until a person answers.
     pub fn waits_for_people(&self) -> bool {
         matches!(self.status, Status::Idle { reason: Some(IdleReason::RequiresAction { .. }) })
+    }
+
+    /// The budget for which it rests in the middle of a turn.
+    pub fn waits_for_budget(&self) -> Option<&PurseKey> {
+        match &self.status {
+            Status::Idle { reason: Some(IdleReason::BudgetReached { purse }) } => Some(purse),
+            _ => None,
+        }
     }
 
     fn close_approval(&mut self, id: &EventId) -> Option<Approval> {
@@ -493,6 +513,7 @@ impl SessionEvent {
             Self::UserInterrupt => "user.interrupt",
             Self::ModelRequestStarted { .. } => "span.model_request_start",
             Self::ModelRequestEnded { .. } => "span.model_request_end",
+            Self::BudgetReached { .. } => "budget.reached",
             Self::AgentMessage { .. } => "agent.message",
             Self::AgentThinking { .. } => "agent.thinking",
             Self::AgentToolUse { .. } => "agent.tool_use",

@@ -6,10 +6,12 @@ use crate::{
     approval::{ApprovalResult, ApprovalSubject},
     content::Content,
     id::{BlobHash, EventId},
+    ledger::{Refusal, Reservation},
     model::{FailureKind, ModelRef, Purpose, StopReason, Usage, is_zero},
     money::Cost,
     network::Destination,
     permission::Ruling,
+    purse::{Charge, PurseKey},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -46,10 +48,23 @@ pub enum SessionEvent {
         /// Set where the request is another program's, which came through the local endpoint.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Box<Origin>>,
+        /// What was set aside for it, in the same transaction; absent in logs of older builds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Reservation>,
     },
 
     #[serde(rename = "span.model_request_end")]
-    ModelRequestEnded { model_request_start_id: EventId, result: RequestResult },
+    ModelRequestEnded {
+        model_request_start_id: EventId,
+        result: RequestResult,
+        /// What each of its holds came to, in their order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        charges: Vec<Charge>,
+    },
+
+    /// A request was not sent, because a budget did not let it.
+    #[serde(rename = "budget.reached")]
+    BudgetReached { refusal: Refusal },
 
     #[serde(rename = "agent.message")]
     AgentMessage { content: Vec<Content> },
@@ -262,6 +277,8 @@ pub enum RequestResult {
     },
     /// Whoever asked died, was told to stop, or hung up before the answer was whole; nothing of it was used.
     Abandoned,
+    /// It was never sent.
+    Refused { refusal: Refusal },
 }
 
 /// Why a session rests.
@@ -281,6 +298,10 @@ pub enum IdleReason {
     /// A tool call waits for a person.
     RequiresAction {
         event_ids: Vec<EventId>,
+    },
+    /// This budget lets no more be sent. The turn is not over: it goes on when there is more.
+    BudgetReached {
+        purse: PurseKey,
     },
     /// The final answer did not fit its schema, twice.
     OutputInvalid {

@@ -7,17 +7,18 @@ use crate::{
     guard::Guard,
     live::{Interrupt, Live},
     order::{Call, Order},
+    spending::{Departed, Departure, Paid, closes},
     toolbox::{Earlier, Toolbox},
 };
 use adj_domain::{
     Approval, ApprovalResult, ApprovalSubject, BlobHash, Costs, EventId, IdleReason, LogId, ModelAnswer, ModelFailure,
-    ModelRequest, Ruling, Session, SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage,
-    Verdict, event::EventBody,
+    Refusal, Ruling, Session, SessionEvent, SessionId, Status, Timestamp, ToolOutcome, ToolRequest, Usage, Verdict,
+    event::EventBody,
 };
 use adj_egress::Decided;
 use adj_gateway::CancellationToken;
-use adj_harness::{Effect, Input, decide};
-use adj_store::{ClaimError, Fence};
+use adj_harness::{Decision, Effect, Input, decide};
+use adj_store::{Batch, ClaimError, Fence};
 use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -38,7 +39,7 @@ pub struct TurnEnd {
 }
 
 enum Done {
-    Model { id: EventId, answer: Result<ModelAnswer, ModelFailure> },
+    Model { id: EventId, answer: Result<ModelAnswer, ModelFailure>, shortened: Option<Refusal> },
     Tool { id: EventId, outcome: ToolOutcome, full: Option<BlobHash> },
     Bound { call: EventId, binding: BlobHash, expires_at: Timestamp },
 }
@@ -91,30 +92,65 @@ async fn work_claimed(
     let open = Opening::new(&toolbox.door, engine, &guard, &session);
     // Questions about hosts, and who waits for the answers.
     let mut asked = Asked::default();
-    let mut input = first_input(&session);
+    let mut input = first_input(engine, &session).await?;
     let mut running: JoinSet<Result<Done, EngineError>> = JoinSet::new();
     let mut order = Order::default();
     let mut may_interrupt = true;
     loop {
         let pending = engine.store().pending(&log).await?;
-        let head = session.head;
+        let mut head = session.head;
         guard.refresh(engine).await?;
         let judge = |call: &ToolRequest| guard.tool(call);
-        let decision = decide(session, &pending, &judge, input);
-        session = decision.session;
-        if !decision.events.is_empty() {
-            let told = Asked::answers(&decision.events);
-            let events = decision.events.into_iter().map(|(id, event)| event.into_new(id)).collect();
-            engine.append(fence, head, events, decision.takes).await?;
-            // Who waits goes on when it is remembered, and not before.
-            asked.tell(&toolbox.door, &session, &told);
-        }
-        for effect in decision.effects {
-            match effect {
-                Effect::CallModel { id, request } => {
+        let Decision { session: decided, mut events, mut takes, effects } = decide(session, &pending, &judge, input);
+        session = decided;
+        let mut others = Vec::new();
+        let told = Asked::answers(&events);
+        for effect in effects {
+            let Effect::CallModel { id, request } = effect else {
+                others.push(effect);
+                continue;
+            };
+            let (events_so_far, takes_so_far) = (std::mem::take(&mut events), std::mem::take(&mut takes));
+            let departure = Departure {
+                engine,
+                guard: &guard,
+                fence,
+                interrupt,
+                session: &session,
+                head,
+                events: events_so_far,
+                takes: takes_so_far,
+            };
+            match departure.pay(&id, *request).await? {
+                Departed::Paid(paid) => {
                     let (engine, session) = (engine.clone(), session.id.clone());
-                    running.spawn(async move { Ok(call_model(&engine, session, id, *request).await) });
+                    running.spawn(async move { Ok(call_model(&engine, session, id, *paid).await) });
                 }
+                Departed::Refused { refusal, head: at, events: unwritten, takes: untaken } => {
+                    (head, events, takes) = (at, unwritten, untaken);
+                    let mut inputs = vec![Input::Refused { request: id, refusal: *refusal }];
+                    if may_interrupt && interrupt.is_asked() {
+                        may_interrupt = false;
+                        inputs.insert(0, Input::Interrupt);
+                    }
+                    for input in inputs {
+                        let decision = decide(session, &[], &judge, input);
+                        session = decision.session;
+                        events.extend(decision.events);
+                    }
+                }
+            }
+        }
+        if !events.is_empty() {
+            let ledger = closes(events.iter().map(|(_, event)| event));
+            let events = events.into_iter().map(|(id, event)| event.into_new(id)).collect();
+            engine.append_batch(fence, head, Batch { events, takes, ledger }).await?;
+        }
+        // Who waits goes on when it is remembered, and not before.
+        asked.tell(&toolbox.door, &session, &told);
+        for effect in others {
+            match effect {
+                Effect::CallModel { .. } => unreachable!("a request has left or was refused"),
                 Effect::Bind { call } => {
                     let (engine, guard, session) = (engine.clone(), Arc::clone(&guard), session.clone());
                     running.spawn(async move { bind(&engine, &guard, &session, call).await });
@@ -131,7 +167,7 @@ async fn work_claimed(
                 drop(open);
                 return write_down(engine, fence, session, &mut news).await;
             }
-            input = first_input(&session);
+            input = first_input(engine, &session).await?;
             continue;
         }
         input = tokio::select! {
@@ -140,8 +176,10 @@ async fn work_claimed(
                 Input::Interrupt
             }
             Some(done) = running.join_next() => match done.expect("an effect does not panic")? {
-                Done::Model { id, answer: Ok(answer) } => Input::Answered { request: id, answer },
-                Done::Model { id, answer: Err(failure) } => Input::Failed { request: id, failure },
+                Done::Model { id, answer: Ok(answer), shortened } => {
+                    Input::Answered { request: id, answer, shortened }
+                }
+                Done::Model { id, answer: Err(failure), .. } => Input::Failed { request: id, failure },
                 Done::Tool { id, outcome, full } => {
                     order.ended();
                     Input::ToolAnswered { call: id, outcome, full_output: full }
@@ -161,15 +199,19 @@ async fn work_claimed(
 }
 
 /// How a session is taken up: in the middle of a turn, at rest, or while people were asked for too long.
-fn first_input(session: &Session) -> Input {
+async fn first_input(engine: &Engine, session: &Session) -> Result<Input, EngineError> {
     let approvals = expired(session, Timestamp::now());
-    if !session.is_idle() {
-        Input::Recovered
+    Ok(if !session.is_idle() {
+        let lost = match &session.request {
+            Some(open) => engine.lost(&LogId::from(session.id.clone()), &open.id).await?,
+            None => Vec::new(),
+        };
+        Input::Recovered { lost }
     } else if session.waits_for_people() && !approvals.is_empty() {
         Input::Expired { approvals }
     } else {
         Input::Wake
-    }
+    })
 }
 
 async fn bind(engine: &Engine, guard: &Guard, session: &Session, call: EventId) -> Result<Done, EngineError> {
@@ -363,13 +405,14 @@ async fn objection(
     })
 }
 
-async fn call_model(engine: &Engine, session: SessionId, id: EventId, request: ModelRequest) -> Done {
+async fn call_model(engine: &Engine, session: SessionId, id: EventId, paid: Paid) -> Done {
     let live = engine.0.live.clone();
     let on_delta = move |delta| {
         // Nobody watching is fine.
         let _ = live.send(Live::Delta { session: session.clone(), delta });
     };
     // Dropping the task, as when the loop ends early, cancels the call.
-    let answer = engine.0.parts.models.call(request, Arc::new(on_delta), CancellationToken::new()).await;
-    Done::Model { id, answer }
+    let Paid { request, tab, shortened } = paid;
+    let answer = engine.0.parts.models.call_for(tab, request, Arc::new(on_delta), CancellationToken::new()).await;
+    Done::Model { id, answer, shortened }
 }

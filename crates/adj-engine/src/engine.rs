@@ -9,8 +9,8 @@ use crate::{
     toolbox::{Toolbox, ToolboxError},
 };
 use adj_domain::{
-    AgentDefinition, ApprovalPolicy, Confinement, Event, EventId, IdleReason, LogId, ModelRef, NewEvent, PendingInput,
-    RunId, SandboxMode, Session, SessionEvent, SessionId, SessionSpec, StepId, WorkspaceSpec,
+    AgentDefinition, ApprovalPolicy, Budget, Confinement, Event, EventId, IdleReason, LogId, ModelRef, NewEvent,
+    PendingInput, Refusal, RunId, SandboxMode, Session, SessionEvent, SessionId, SessionSpec, StepId, WorkspaceSpec,
     event::{BodyError, EventBody},
     session::IllegalEvent,
 };
@@ -185,6 +185,8 @@ pub struct NewSession {
     pub approval: ApprovalPolicy,
     /// The command its result will be judged by, for the prompt.
     pub check: Option<String>,
+    /// What it may spend.
+    pub budget: Budget,
     pub run: Option<(RunId, StepId)>,
     pub title: Option<String>,
 }
@@ -266,6 +268,7 @@ impl Engine {
             sandbox: new.sandbox,
             confinement: new.confinement,
             approval: new.approval,
+            budget: new.budget,
             run: new.run,
             title: new.title,
             program: None,
@@ -281,10 +284,14 @@ impl Engine {
         let title = title.filter(|character| !character.is_control()).take(TITLE_CHARS).collect();
         self.store().create(&log, LogMeta { title, parent, ..LogMeta::default() }).await?;
         let claim = self.claim(&log).await?;
+        let ledger = spec.budget.of_session(id);
         let event = SessionEvent::Created { spec: Box::new(spec) };
         let new = event.into_new(EventId::derive(&[id.as_str(), "1"]));
         // Another process may have been faster; then its event stands.
-        let appended = if claim.head == 0 { self.append(&claim.fence, 0, vec![new], Vec::new()).await } else { Ok(()) };
+        let appended = match claim.head {
+            0 => self.append_batch(&claim.fence, 0, Batch { ledger, ..Batch::events(vec![new]) }).await,
+            _ => Ok(()),
+        };
         let released = self.store().release(claim.fence).await;
         appended?;
         Ok(released?)
@@ -358,6 +365,17 @@ impl Engine {
         Ok(last)
     }
 
+    /// Returns why a budget last let a session send nothing.
+    pub async fn last_refusal(&self, id: &SessionId) -> Result<Option<Refusal>, EngineError> {
+        let mut last = None;
+        for event in self.events(&LogId::from(id.clone())).await? {
+            if let SessionEvent::BudgetReached { refusal } = event.session_event()? {
+                last = Some(refusal);
+            }
+        }
+        Ok(last)
+    }
+
     /// Reads a whole log.
     pub async fn events(&self, log: &LogId) -> Result<Vec<Event>, EngineError> {
         let mut events: Vec<Event> = Vec::new();
@@ -417,8 +435,12 @@ impl Engine {
         events: Vec<NewEvent>,
         takes: Vec<EventId>,
     ) -> Result<(), EngineError> {
-        let appended =
-            self.store().append(fence, Expect::Head(head), Batch { events, takes, ledger: Vec::new() }).await;
+        self.append_batch(fence, head, Batch { events, takes, ..Batch::default() }).await
+    }
+
+    /// The same, with what changes in the books.
+    pub async fn append_batch(&self, fence: &adj_store::Fence, head: u64, batch: Batch) -> Result<(), EngineError> {
+        let appended = self.store().append(fence, Expect::Head(head), batch).await;
         let events = appended.map_err(|source| EngineError::Append { log: fence.log().clone(), source })?;
         for event in &events {
             self.announce(event);

@@ -1,22 +1,32 @@
 //! A session whose agent is another program: what the program asks of models comes through the endpoint, and is written down
 //! here, by the one writer that the session has.
 
-use crate::engine::{Engine, EngineError};
+use crate::{
+    engine::{Engine, EngineError},
+    guard::GuardError,
+    spending::{caps, charge_of, closes, reserve},
+};
 use adj_domain::{
-    EventId, IdleReason, LogId, ModelRef, NewEvent, Origin, PromptRecord, Purpose, RequestResult, SandboxMode, Session,
-    SessionEvent, SessionId, SessionSpec, Status, StopReason, WorkspaceSpec, event::EventBody,
+    Budget, Cap, Charge, EventId, IdleReason, LedgerOp, LogId, ModelRef, NewEvent, Origin, PromptRecord, Purpose,
+    RequestResult, SandboxMode, Session, SessionEvent, SessionId, SessionSpec, Status, StopReason, WorkspaceSpec,
+    event::EventBody,
 };
 use adj_gateway::endpoint::{Closing, Meter, Opening, Operation, Outcome, Refusal, RefusalKind};
-use adj_store::Fence;
+use adj_gateway::{Bound, Pricing, Quote};
+use adj_store::{AppendError, Batch, Fence};
 use async_trait::async_trait;
-use std::time::Duration;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 /// How many events are committed at once.
 const MAX_BATCH: usize = 64;
+/// Programs have deadlines of their own: no longer than this does a request wait for others to leave it something to spend.
+const LONGEST_WAIT: Duration = Duration::from_secs(50);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The program that is to be a session's agent.
 #[derive(Debug, Clone)]
@@ -29,6 +39,8 @@ pub struct NewProgram {
     /// Where it works.
     pub folder: String,
     pub title: Option<String>,
+    /// What it may spend.
+    pub budget: Budget,
 }
 
 /// A session that a program is at work in.
@@ -47,9 +59,17 @@ pub struct Teller {
 
 #[derive(Debug)]
 enum News {
-    Opened { opening: Box<Opening>, written: oneshot::Sender<()> },
+    Opened(Asking),
     Closed(Box<Closing>),
     Ended { exit_code: i32 },
+}
+
+/// A request that wants to leave.
+#[derive(Debug)]
+struct Asking {
+    opening: Box<Opening>,
+    since: Instant,
+    written: oneshot::Sender<Result<(), Refusal>>,
 }
 
 impl Engine {
@@ -67,6 +87,7 @@ impl Engine {
             sandbox: SandboxMode::DangerFullAccess,
             confinement: adj_domain::Confinement::default(),
             approval: adj_domain::ApprovalPolicy::Never,
+            budget: new.budget,
             run: None,
             title: new.title,
             program: Some(new.argv),
@@ -83,7 +104,23 @@ impl Engine {
             if session.spec.program.is_none() {
                 return Err(EngineError::NotHosted(id.clone()));
             }
-            let mut writer = Writer { engine: self.clone(), session, events: Vec::new() };
+            let policy = self.0.parts.policy.clone();
+            let policy = match &session.spec.workspace {
+                WorkspaceSpec::Direct { path } => policy.with_folder(Path::new(path)).map_err(GuardError::from)?,
+                WorkspaceSpec::Private { .. } => policy,
+            };
+            let caps = caps(&policy, id, None);
+            let left = self.store().holds(Some(&log)).await?.into_iter().map(|left| left.hold);
+            let lost = left.map(|hold| (hold.attempt.request, Charge::up_to(hold.amounts))).collect();
+            let mut writer = Writer {
+                engine: self.clone(),
+                session,
+                events: Vec::new(),
+                ledger: Vec::new(),
+                quotes: BTreeMap::new(),
+                caps,
+                lost,
+            };
             writer.begin_turn()?;
             writer.write(&claim.fence).await?;
             Ok(writer)
@@ -120,9 +157,9 @@ impl Meter for Teller {
     async fn open(&self, opening: Opening) -> Result<(), Refusal> {
         let lost = || Refusal::new(RefusalKind::Server, format!("adjutant: the session {} has ended", self.session));
         let (written, is_written) = oneshot::channel();
-        let news = News::Opened { opening: Box::new(opening), written };
-        self.news.send(news).map_err(|_| lost())?;
-        is_written.await.map_err(|_| lost())
+        let asking = Asking { opening: Box::new(opening), since: Instant::now(), written };
+        self.news.send(News::Opened(asking)).map_err(|_| lost())?;
+        is_written.await.map_err(|_| lost())?
     }
 
     fn close(&self, closing: Closing) {
@@ -136,46 +173,93 @@ struct Writer {
     engine: Engine,
     session: Session,
     events: Vec<NewEvent>,
+    /// What these events change in the books.
+    ledger: Vec<LedgerOp>,
+    /// Of the requests under way.
+    quotes: BTreeMap<EventId, Quote>,
+    caps: Vec<Cap>,
+    /// What the requests come to that a dead process has left open.
+    lost: BTreeMap<EventId, Charge>,
 }
 
 impl Writer {
     async fn run(mut self, fence: Fence, mut told: mpsc::UnboundedReceiver<News>) -> Result<Session, EngineError> {
-        let mut news = Vec::new();
-        let mut worked = Ok(());
-        'turn: while told.recv_many(&mut news, MAX_BATCH).await > 0 {
-            let mut waiting = Vec::new();
-            let mut is_over = false;
-            for one in news.drain(..) {
-                worked = match one {
-                    News::Opened { opening, written } => {
-                        waiting.push(written);
-                        self.opened(*opening)
-                    }
-                    News::Closed(closing) => self.closed(*closing),
-                    News::Ended { exit_code } => {
-                        is_over = true;
-                        self.end_turn(exit_code)
-                    }
-                };
-                if worked.is_err() || is_over {
-                    break;
-                }
-            }
-            if worked.is_ok() {
-                worked = self.write(&fence).await;
-            }
-            if worked.is_err() || is_over {
-                break 'turn;
-            }
-            for written in waiting {
-                // Whoever hung up is closed in its turn.
-                let _ = written.send(());
-            }
-        }
+        let worked = self.work(&fence, &mut told).await;
         let released = self.engine.store().release(fence).await;
         worked?;
         released?;
         Ok(self.session)
+    }
+
+    async fn work(&mut self, fence: &Fence, told: &mut mpsc::UnboundedReceiver<News>) -> Result<(), EngineError> {
+        let mut news = Vec::new();
+        // Requests for which others have to leave something to spend.
+        let mut waiting: Vec<Asking> = Vec::new();
+        loop {
+            tokio::select! {
+                count = told.recv_many(&mut news, MAX_BATCH) => if count == 0 { return Ok(()) },
+                () = tokio::time::sleep(LOOK_EVERY), if !waiting.is_empty() => {}
+            }
+            for one in news.drain(..) {
+                match one {
+                    News::Opened(asking) => waiting.push(asking),
+                    News::Closed(closing) => self.closed(*closing)?,
+                    News::Ended { exit_code } => {
+                        self.end_turn(exit_code)?;
+                        return self.write(fence).await;
+                    }
+                }
+            }
+            // What has ended may leave what the others need.
+            self.write(fence).await?;
+            for asking in std::mem::take(&mut waiting) {
+                waiting.extend(self.open(asking, fence).await?);
+            }
+        }
+    }
+
+    /// Lets a request leave, or refuses it, or hands it back because it has to wait.
+    async fn open(&mut self, asking: Asking, fence: &Fence) -> Result<Option<Asking>, EngineError> {
+        let id = asking.opening.request.clone();
+        let unpriced = self.session.spec.budget.unpriced.clone();
+        let models = &self.engine.0.parts.models;
+        let counts_only = asking.opening.operation == Operation::CountTokens;
+        // Nobody has looked at the body: there may be pictures and documents in it.
+        let quote = models.quote_body(&asking.opening.model, asking.opening.request_bytes, false, None);
+        let quote = match counts_only {
+            true => Quote { bound: Ok(Bound { input: 0, output: 0 }), pricing: Pricing::Free, ..quote },
+            false => quote.assuming(&unpriced),
+        };
+        let (hold, reservation) = reserve(&self.session, &id, &quote, self.caps.clone(), None);
+        let mut started = self.started(&asking.opening);
+        if let SessionEvent::ModelRequestStarted { hold, .. } = &mut started {
+            *hold = Some(reservation);
+        }
+        let events = vec![started.clone().into_new(id.clone())];
+        let batch = Batch { ledger: vec![LedgerOp::Open { hold }], ..Batch::events(events) };
+        let said = match self.engine.append_batch(fence, self.session.head, batch).await {
+            Ok(()) => {
+                self.session.apply(&id, &started)?;
+                self.quotes.insert(id, quote);
+                Ok(())
+            }
+            Err(EngineError::Append { source: AppendError::Refused(refusal), .. }) => {
+                let may_wait = matches!(*refusal, adj_domain::Refusal::Held { .. });
+                if may_wait && asking.since.elapsed() < LONGEST_WAIT && !asking.written.is_closed() {
+                    return Ok(Some(asking));
+                }
+                let message = format!("adjutant: budget_reached: {refusal}");
+                self.emit(Some(id.clone()), self.started(&asking.opening))?;
+                self.ended(id, RequestResult::Refused { refusal: (*refusal).clone() }, Vec::new())?;
+                self.emit(None, SessionEvent::BudgetReached { refusal: *refusal })?;
+                self.write(fence).await?;
+                Err(Refusal::new(RefusalKind::Invalid, message))
+            }
+            Err(error) => return Err(error),
+        };
+        // Whoever hung up is closed in its turn.
+        let _ = asking.written.send(said);
+        Ok(None)
     }
 
     /// Begins the next turn; one that was left open by a process that died is ended first.
@@ -196,7 +280,12 @@ impl Writer {
 
     fn give_up_open(&mut self) -> Result<(), EngineError> {
         for open in self.session.program_requests.clone() {
-            self.ended(open, RequestResult::Abandoned)?;
+            // What nobody has told of counts with all that was set aside.
+            let charges = match self.quotes.remove(&open) {
+                Some(quote) => vec![Charge::up_to(quote.most(&self.session.spec.budget.unpriced).0)],
+                None => self.lost.remove(&open).into_iter().collect(),
+            };
+            self.ended(open, RequestResult::Abandoned, charges)?;
         }
         Ok(())
     }
@@ -206,9 +295,8 @@ impl Writer {
         self.emit(None, SessionEvent::StatusIdle { stop_reason })
     }
 
-    fn opened(&mut self, opening: Opening) -> Result<(), EngineError> {
-        let id = opening.request.clone();
-        let started = SessionEvent::ModelRequestStarted {
+    fn started(&self, opening: &Opening) -> SessionEvent {
+        SessionEvent::ModelRequestStarted {
             turn: self.session.turn,
             step: self.session.step,
             purpose: Purpose::Step,
@@ -218,9 +306,9 @@ impl Writer {
                 items: 0,
                 estimated_tokens: opening.request_bytes / 4,
             },
-            origin: Some(Box::new(origin(opening))),
-        };
-        self.emit(Some(id), started)
+            origin: Some(Box::new(origin(opening.clone()))),
+            hold: None,
+        }
     }
 
     fn closed(&mut self, closing: Closing) -> Result<(), EngineError> {
@@ -229,11 +317,14 @@ impl Writer {
             return Ok(());
         }
         let id = closing.request.clone();
-        self.ended(id, result(closing))
+        let charges = self.quotes.remove(&id).map(|quote| charge_of(&quote, &closing)).into_iter().collect();
+        self.ended(id, result(closing), charges)
     }
 
-    fn ended(&mut self, request: EventId, result: RequestResult) -> Result<(), EngineError> {
-        self.emit(None, SessionEvent::ModelRequestEnded { model_request_start_id: request, result })
+    fn ended(&mut self, request: EventId, result: RequestResult, charges: Vec<Charge>) -> Result<(), EngineError> {
+        let event = SessionEvent::ModelRequestEnded { model_request_start_id: request, result, charges };
+        self.ledger.extend(closes([&event]));
+        self.emit(None, event)
     }
 
     fn emit(&mut self, id: Option<EventId>, event: SessionEvent) -> Result<(), EngineError> {
@@ -250,7 +341,8 @@ impl Writer {
             return Ok(());
         }
         let head = self.session.head - events.len() as u64;
-        self.engine.append(fence, head, events, Vec::new()).await
+        let ledger = std::mem::take(&mut self.ledger);
+        self.engine.append_batch(fence, head, Batch { ledger, ..Batch::events(events) }).await
     }
 }
 

@@ -13,10 +13,12 @@ mod guard;
 mod hosted;
 mod order;
 mod secrets;
+mod spending;
 mod toolbox;
 mod toolchains;
 
 mod answers;
+mod budgets;
 mod context;
 mod grants;
 mod live;
@@ -24,6 +26,7 @@ mod live;
 pub use adj_egress::Resolve;
 pub use adj_tools::{ToolName, specs as tool_specs};
 pub use answers::{Answer, AnswerError};
+pub use budgets::BudgetLimit;
 pub use command::{CommandDoor, CommandError, CommandSpec, ConfinedCommand, DoorNews, OpenDoor, trust_file};
 pub use confinement::ConfinementError;
 pub use context::gather;
@@ -32,4 +35,5 @@ pub use engine::{Engine, EngineError, NewSession, Parts, Upstream, default_agent
 pub use guard::GuardError;
 pub use hosted::{Hosted, NewProgram, Teller};
 pub use live::{Interrupt, Live};
+pub use spending::{caps, closes, reserve};
 pub use toolchains::work_plan;

@@ -127,7 +127,12 @@ impl Catalogue {
     pub fn cost(&self, model: &ModelRef, usage: Usage, at: Timestamp) -> Option<Cost> {
         let entry = self.find(model, at)?;
         let price = entry.price.as_ref()?;
-        Some(Cost { amount: price.charge(usage)?, currency: price.currency.clone(), price: entry.to_string() })
+        Some(Cost {
+            amount: price.charge(usage)?,
+            currency: price.currency.clone(),
+            price: entry.to_string(),
+            is_quota: false,
+        })
     }
 }
 

@@ -2,18 +2,21 @@
 
 use crate::{
     AccountLimits, Catalogue, Delta, ModelCaller, OnDelta, RetryPolicy,
+    bound::{Bound, Known, Pricing, Quote, Unboundable},
+    caller::Tab,
     door::{Door, Permit},
     endpoint::Wire,
     governor::{Asked, Ended},
     passage::Passage,
     size,
+    spend::{Bill, Spend},
 };
-use adj_domain::{FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Timestamp};
+use adj_domain::{Charge, Cost, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Timestamp};
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -27,6 +30,10 @@ pub struct Gateway {
     retries: RetryPolicy,
     /// `None`: the built-in one, which is read when it is first needed.
     catalogue: Option<Catalogue>,
+    /// Vendors who send no bill for models without a price.
+    free: BTreeSet<String>,
+    /// Vendors who are paid by a subscription.
+    on_quota: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -37,7 +44,7 @@ pub(crate) struct Account {
 
 impl Gateway {
     pub fn new(retries: RetryPolicy) -> Self {
-        Self { accounts: BTreeMap::new(), retries, catalogue: None }
+        Self { retries, ..Self::default() }
     }
 
     /// Knows of models what this catalogue says.
@@ -77,6 +84,42 @@ impl Gateway {
     #[must_use]
     pub fn with_all(self, vendors: impl IntoIterator<Item = (String, Arc<dyn Provider>)>) -> Self {
         vendors.into_iter().fold(self, |gateway, (vendor, provider)| gateway.with(vendor, provider))
+    }
+
+    /// Takes it that a vendor sends no bill for a model without a price: it is ours.
+    #[must_use]
+    pub fn free(mut self, vendor: impl Into<String>) -> Self {
+        self.free.insert(vendor.into());
+        self
+    }
+
+    /// Takes it that a vendor is paid by a subscription: what its models cost is counted, and is no money.
+    #[must_use]
+    pub fn on_quota(mut self, vendor: impl Into<String>) -> Self {
+        self.on_quota.insert(vendor.into());
+        self
+    }
+
+    /// What is known of a model's price.
+    fn pricing(&self, model: &ModelRef) -> Pricing {
+        let entry = self.catalogue().find(model, Timestamp::now());
+        match entry.and_then(|entry| entry.price.clone().map(|price| (price, entry.to_string()))) {
+            Some((price, entry)) => Pricing::Priced { price, entry },
+            None if model.vendor == "scripted" || self.free.contains(&model.vendor) => Pricing::Free,
+            None => Pricing::Unknown,
+        }
+    }
+
+    /// The same as [`ModelCaller::quote`], for a request of which no more than a bound is known.
+    pub fn quote_within(&self, model: &ModelRef, bound: Result<Bound, Unboundable>) -> Quote {
+        let is_quota = self.on_quota.contains(&model.vendor);
+        Quote { model: model.clone(), bound, pricing: self.pricing(model), is_quota }
+    }
+
+    /// How many tokens a prompt of a model may have, and an answer, where that is known.
+    pub fn sizes(&self, model: &ModelRef) -> (Option<u64>, Option<u32>) {
+        let entry = self.catalogue().find(model, Timestamp::now());
+        (entry.and_then(|entry| entry.context), entry.and_then(|entry| entry.max_output))
     }
 
     /// Whether no request waits, and none is under way.
@@ -127,6 +170,7 @@ impl Gateway {
         request: &ModelRequest,
         on_delta: &OnDelta,
         passage: &mut Passage,
+        bill: &mut Bill<'_>,
     ) -> Result<ModelAnswer, ProviderError> {
         let caller = &request.caller;
         let asked = Asked {
@@ -136,16 +180,21 @@ impl Gateway {
             max_output_tokens: u64::from(request.max_output_tokens),
         };
         loop {
+            bill.set_aside().await?;
             let on_wait = |because, wait| on_delta(Delta::Waiting { because, wait });
             let permit = passage.enter(asked, on_wait).await?;
-            let error = match attempt(account.provider.as_ref(), request, passage.attempts, on_delta, &permit).await {
+            let number = passage.attempts;
+            let attempted = attempt(account.provider.as_ref(), request, number, on_delta, &permit, bill.begin()).await;
+            let error = match attempted {
                 Ok(answer) => {
+                    bill.answered(answer.usage);
                     permit.ended(Ended::Answered(&answer.usage));
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
             permit.ended(Ended::Failed(&error));
+            bill.ended(Some(&error));
             let Some(again) = passage.again(asked.model, &error) else { return Err(error) };
             let next_attempt = passage.attempts + 1;
             on_delta(Delta::Retrying { next_attempt, wait: again.wait, kind: error.kind, message: error.message });
@@ -161,6 +210,7 @@ async fn attempt(
     number: u32,
     on_delta: &OnDelta,
     permit: &Permit,
+    spend: &mut Spend,
 ) -> Result<ModelAnswer, ProviderError> {
     let started = Instant::now();
     let mut first_token = None;
@@ -169,6 +219,7 @@ async fn attempt(
     let mut events = provider.stream(request, number);
     while let Some(event) = events.next().await {
         let event = event?;
+        spend.see(&event)?;
         if !std::mem::replace(&mut was_let_in, true) {
             permit.let_in();
         }
@@ -211,8 +262,19 @@ fn milliseconds(time: Duration) -> u64 {
 
 #[async_trait]
 impl ModelCaller for Gateway {
-    async fn call(
+    fn quote(&self, request: &ModelRequest, known: Option<Known>) -> Quote {
+        let (window, _) = self.sizes(&request.model);
+        self.quote_within(&request.model, Bound::of(request, window, known))
+    }
+
+    fn quote_body(&self, model: &ModelRef, bytes: u64, is_text: bool, max_output: Option<u32>) -> Quote {
+        let (window, longest) = self.sizes(model);
+        self.quote_within(model, Bound::of_body(bytes, is_text, window, max_output.or(longest)))
+    }
+
+    async fn call_for(
         &self,
+        tab: Tab,
         request: ModelRequest,
         on_delta: OnDelta,
         cancel: CancellationToken,
@@ -226,22 +288,27 @@ impl ModelCaller for Gateway {
                 attempts: 0,
                 latency_ms: 0,
                 queued_ms: 0,
+                charges: vec![Charge::default()],
+                refusal: None,
             });
         };
         let started = Instant::now();
         let mut passage = Passage::new(&account.door, &self.retries);
+        let mut bill = Bill::new(&tab);
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProviderError::cancelled()),
-            outcome = self.call_with_retries(account, &request, &on_delta, &mut passage) => outcome,
+            outcome = self.call_with_retries(account, &request, &on_delta, &mut passage, &mut bill) => outcome,
         };
+        let (charges, refusal) = bill.settle();
         let latency_ms = milliseconds(started.elapsed());
         let queued_ms = milliseconds(passage.queued());
         let attempts = passage.attempts;
         match outcome {
             Ok(answer) => {
                 let cost = self.catalogue().cost(&request.model, answer.usage, Timestamp::now());
-                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, ..answer })
+                let cost = cost.map(|cost| Cost { is_quota: tab.quote.is_quota, ..cost });
+                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, charges, ..answer })
             }
             Err(error) => Err(ModelFailure {
                 kind: error.kind,
@@ -251,6 +318,8 @@ impl ModelCaller for Gateway {
                 attempts,
                 latency_ms,
                 queued_ms,
+                charges,
+                refusal,
             }),
         }
     }

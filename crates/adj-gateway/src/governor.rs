@@ -517,6 +517,7 @@ fn says_nothing_of_limits(kind: FailureKind) -> bool {
         | FailureKind::Timeout
         | FailureKind::RateLimit
         | FailureKind::Overloaded
-        | FailureKind::Cancelled => false,
+        | FailureKind::Cancelled
+        | FailureKind::Budget => false,
     }
 }

@@ -5,6 +5,7 @@
 //! which decides who may send what and when, out of a [`breaker`], [`bucket`]s and a [`fair`] queue. [`endpoint`] is the door
 //! for agents that are not ours.
 
+pub mod bound;
 pub mod breaker;
 pub mod bucket;
 mod caller;
@@ -18,10 +19,13 @@ pub mod governor;
 mod passage;
 mod retry;
 mod size;
+pub mod spend;
 
-pub use caller::{Delta, ModelCaller, OnDelta, ignore_deltas};
+pub use bound::{Bound, Known, Pricing, Quote, Unboundable};
+pub use caller::{Delta, ModelCaller, OnDelta, Payer, Tab, Unpaid, ignore_deltas};
 pub use catalogue::{Catalogue, CatalogueError, Entry};
 pub use gateway::Gateway;
 pub use governor::{AccountLimits, WaitsFor};
 pub use retry::RetryPolicy;
+pub use spend::Spend;
 pub use tokio_util::sync::CancellationToken;

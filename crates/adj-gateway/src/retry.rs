@@ -90,7 +90,8 @@ fn may_pass(kind: FailureKind) -> bool {
         | FailureKind::Billing
         | FailureKind::InvalidRequest
         | FailureKind::ContextTooLong
-        | FailureKind::Cancelled => false,
+        | FailureKind::Cancelled
+        | FailureKind::Budget => false,
     }
 }
 

@@ -7,9 +7,10 @@ use crate::{
     request::{build_request, prompt_record},
 };
 use adj_domain::{
-    AnswerBlock, ApprovalSubject, BlobHash, Content, Destination, EventId, FailureKind, IdleReason, ModelAnswer,
-    ModelFailure, ModelRequest, PendingInput, Purpose, RequestResult, Ruling, Session, SessionEvent, Status,
-    StopReason, Timestamp, ToolCall, ToolOutcome, ToolRequest, ToolState, Verdict, event::Input as Queued,
+    AnswerBlock, ApprovalSubject, BlobHash, Charge, Content, Destination, EventId, FailureKind, IdleReason,
+    ModelAnswer, ModelFailure, ModelRequest, PendingInput, Purpose, PurseKey, Refusal, RequestResult, Ruling, Session,
+    SessionEvent, Status, StopReason, Timestamp, ToolCall, ToolOutcome, ToolRequest, ToolState, Verdict,
+    event::Input as Queued,
 };
 use serde_json::Value;
 
@@ -20,17 +21,26 @@ const INTERRUPTED: &str = "the turn was interrupted before this call was run";
 pub enum Input {
     /// There may be something in the queue.
     Wake,
-    /// A new holder took the session over and has folded its log.
-    Recovered,
+    /// A new holder took the session over and has folded its log. The holds of the request that was under way count as spent.
+    Recovered {
+        lost: Vec<Charge>,
+    },
     /// Somebody wants the turn to end after the step it is in.
     Interrupt,
+    /// `shortened`: the budget for which the answer could not be as long as it might have been.
     Answered {
         request: EventId,
         answer: ModelAnswer,
+        shortened: Option<Refusal>,
     },
     Failed {
         request: EventId,
         failure: ModelFailure,
+    },
+    /// A budget did not let the request be sent.
+    Refused {
+        request: EventId,
+        refusal: Refusal,
     },
     ToolAnswered {
         call: EventId,
@@ -98,6 +108,7 @@ pub fn decide(session: Session, pending: &[PendingInput], judge: &Judge<'_>, inp
     let mut draft = Draft { session, pending, judge, events: Vec::new(), takes: Vec::new(), effects: Vec::new() };
     draft.take_answers();
     match input {
+        Input::Wake if draft.session.waits_for_budget().is_some() => draft.try_again(),
         Input::Wake => {
             if draft.session.is_idle() && !draft.session.waits_for_people() && draft.has_message() {
                 draft.begin_turn();
@@ -115,7 +126,7 @@ pub fn decide(session: Session, pending: &[PendingInput], judge: &Judge<'_>, inp
         Input::Network { to, protocol, ruling, address, secrets } => {
             draft.emit(SessionEvent::NetworkDecided { to, protocol, ruling, address, secrets });
         }
-        Input::Recovered => draft.recover(),
+        Input::Recovered { lost } => draft.recover(lost),
         Input::Interrupt => {
             if draft.session.waits_for_people() {
                 draft.go_on();
@@ -125,8 +136,9 @@ pub fn decide(session: Session, pending: &[PendingInput], judge: &Judge<'_>, inp
                 draft.emit(SessionEvent::UserInterrupt);
             }
         }
-        Input::Answered { request, answer } => draft.answered(request, answer),
+        Input::Answered { request, answer, shortened } => draft.answered(request, answer, shortened),
         Input::Failed { request, failure } => draft.failed(request, failure),
+        Input::Refused { request, refusal } => draft.refused(request, refusal),
         Input::ToolAnswered { call, outcome, full_output } => draft.tool_answered(&call, outcome, full_output),
     }
     Decision { session: draft.session, events: draft.events, takes: draft.takes, effects: draft.effects }
@@ -160,6 +172,34 @@ impl Draft<'_> {
     pub(crate) fn emit_as(&mut self, id: EventId, event: SessionEvent) {
         self.session.apply(&id, &event).expect("the loop decides only what the session's rules allow");
         self.events.push((id, event));
+    }
+
+    /// There may be more to spend by now. A message that comes while there is none for its turn begins another.
+    fn try_again(&mut self) {
+        let is_of_turn = matches!(self.session.waits_for_budget(), Some(PurseKey::Turn(..) | PurseKey::Request(..)));
+        if is_of_turn && self.has_message() {
+            return self.begin_turn();
+        }
+        self.emit(SessionEvent::StatusRunning { turn: self.session.turn });
+        self.advance();
+    }
+
+    fn refused(&mut self, request: EventId, refusal: Refusal) {
+        if self.session.request.as_ref().is_none_or(|open| open.id != request) {
+            return;
+        }
+        self.end_request(request, RequestResult::Refused { refusal: refusal.clone() }, Vec::new());
+        self.rest_for(refusal);
+    }
+
+    /// Rests in the middle of the turn, until there is more to spend.
+    fn rest_for(&mut self, refusal: Refusal) {
+        if self.session.interrupted {
+            return self.finish(IdleReason::Interrupted);
+        }
+        let purse = refusal.purse().clone();
+        self.emit(SessionEvent::BudgetReached { refusal });
+        self.finish(IdleReason::BudgetReached { purse });
     }
 
     fn begin_turn(&mut self) {
@@ -196,14 +236,20 @@ impl Draft<'_> {
             model: request.model.clone(),
             prompt: prompt_record(&request),
             origin: None,
+            hold: None,
         });
         self.effects.push(Effect::CallModel { id, request: Box::new(request) });
     }
 
-    fn answered(&mut self, request: EventId, answer: ModelAnswer) {
+    fn answered(&mut self, request: EventId, answer: ModelAnswer, shortened: Option<Refusal>) {
         let Some(open) = self.session.request.clone().filter(|open| open.id == request) else {
             return;
         };
+        if let Some(refusal) = shortened.filter(|_| answer.stop == StopReason::MaxTokens) {
+            // What it would have said fits only when there is more; half of it is of no use.
+            self.end_answered(request, answer);
+            return self.rest_for(refusal);
+        }
         if open.purpose == Purpose::Compaction {
             return self.compacted(request, answer);
         }
@@ -229,7 +275,7 @@ impl Draft<'_> {
                 }
             }
         }
-        self.end_request(request, answered_result(answer));
+        self.end_answered(request, answer);
         if self.session.calls.is_empty() {
             return self.end_or_retry(stop, text);
         }
@@ -241,8 +287,13 @@ impl Draft<'_> {
         self.start_calls();
     }
 
-    fn end_request(&mut self, request: EventId, result: RequestResult) {
-        self.emit(SessionEvent::ModelRequestEnded { model_request_start_id: request, result });
+    fn end_request(&mut self, request: EventId, result: RequestResult, charges: Vec<Charge>) {
+        self.emit(SessionEvent::ModelRequestEnded { model_request_start_id: request, result, charges });
+    }
+
+    fn end_answered(&mut self, request: EventId, mut answer: ModelAnswer) {
+        let charges = std::mem::take(&mut answer.charges);
+        self.end_request(request, answered_result(answer), charges);
     }
 
     /// Takes the step's calls in their order: refuses those that may not run, starts those that may, and stops at the
@@ -376,7 +427,7 @@ impl Draft<'_> {
         });
         let summary = texts.collect::<Vec<_>>().join("\n");
         let (tokens_before, items_dropped) = (self.session.estimated_context_tokens(), self.session.items.len() as u64);
-        self.end_request(request, answered_result(answer));
+        self.end_answered(request, answer);
         if summary.trim().is_empty() {
             return self.fail(FailureKind::ContextTooLong, "the model gave no summary of a full context".to_owned());
         }
@@ -391,7 +442,7 @@ impl Draft<'_> {
         let Some(open) = self.session.request.clone().filter(|open| open.id == request) else {
             return;
         };
-        let ModelFailure { kind, message, status, attempts, latency_ms, queued_ms, .. } = failure;
+        let ModelFailure { kind, message, status, attempts, latency_ms, queued_ms, charges, refusal, .. } = failure;
         self.end_request(
             request,
             RequestResult::Failed {
@@ -402,7 +453,11 @@ impl Draft<'_> {
                 latency_ms,
                 queued_ms,
             },
+            charges,
         );
+        if let Some(refusal) = refusal {
+            return self.rest_for(refusal);
+        }
         match kind {
             FailureKind::Cancelled => self.finish(IdleReason::Interrupted),
             // The vendor counts differently from us: one summary is tried before giving up.
@@ -436,13 +491,13 @@ impl Draft<'_> {
     }
 
     /// Picks up a turn that another process left: an open request is asked again, started calls are looked up.
-    fn recover(&mut self) {
+    fn recover(&mut self, lost: Vec<Charge>) {
         if self.session.status != Status::Running {
             return;
         }
         self.emit(SessionEvent::Resumed);
         if let Some(open) = self.session.request.clone() {
-            self.end_request(open.id, RequestResult::Abandoned);
+            self.end_request(open.id, RequestResult::Abandoned, lost);
             if self.session.interrupted {
                 return self.finish(IdleReason::Interrupted);
             }

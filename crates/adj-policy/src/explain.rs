@@ -161,7 +161,7 @@ impl Policy {
             if !least.is_empty() {
                 let said =
                     self.said(|layer| one(layer, layer.settings.budget.get(&span), |budgets| list(budgets.iter())));
-                key(&format!("budget.{span}"), list(least.into_iter()), said);
+                key(&format!("budget.{span}"), list(least), said);
             }
         }
         let lists: Vec<_> = self.layers().iter().filter_map(|layer| layer.settings.allowed_secrets.as_ref()).collect();

@@ -252,10 +252,11 @@ fn refused<T: Display>(layer: &Layer, key: &str, asked: &T, said: &Said<Vec<T>>)
 
 /// One layer in a spelling that is the same whenever its decisions are; `None` where it says nothing.
 fn fingerprint(layer: &Layer) -> Option<String> {
-    if layer.settings == Settings::default() && layer.rule_files.is_empty() {
+    let settings = Settings { budget: BTreeMap::new(), ..layer.settings.clone() };
+    if settings == Settings::default() && layer.rule_files.is_empty() {
         return None;
     }
-    let mut settings = serde_json::to_value(&layer.settings).expect("settings are plain data with texts as keys");
+    let mut settings = serde_json::to_value(&settings).expect("settings are plain data with texts as keys");
     if let Some(keys) = settings.as_object_mut() {
         keys.values_mut().for_each(in_order);
     }

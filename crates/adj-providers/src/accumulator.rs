@@ -63,6 +63,7 @@ impl Accumulator {
             first_token_ms: None,
             latency_ms: 0,
             queued_ms: 0,
+            charges: Vec::new(),
         })
     }
 }

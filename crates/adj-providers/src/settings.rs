@@ -33,6 +33,14 @@ pub struct VendorSettings {
     pub default_model: Option<String>,
 }
 
+impl VendorSettings {
+    /// Whether it is a server of this machine's own.
+    fn is_local(&self) -> bool {
+        let host = self.base_url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     #[error(transparent)]
@@ -210,6 +218,11 @@ impl Settings {
             let name = self.vendors.get(vendor)?.default_model.clone()?;
             Some(ModelRef { vendor: vendor.to_owned(), name })
         })
+    }
+
+    /// Returns the names of the vendors that are servers of this machine's own.
+    pub fn local_vendors(&self) -> impl Iterator<Item = &str> {
+        self.vendors.iter().filter(|(_, vendor)| vendor.is_local()).map(|(name, _)| name.as_str())
     }
 
     /// Returns everything that can be called; nothing is connected yet.

@@ -7,13 +7,13 @@ use crate::{
     prompts::Prompt,
 };
 use adj_domain::{
-    AgentDefinition, Confinement, Content, EventId, IdleReason, LogId, PendingInput, Run, RunEvent, RunId, RunSpec,
-    RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, WorkspaceSpec,
+    AgentDefinition, Amounts, Budget, Confinement, Content, EventId, IdleReason, LogId, PendingInput, PurseKey, Run,
+    RunEvent, RunId, RunSpec, RunState, SandboxMode, SessionId, StepId, StepKind, StepOutcome, WorkspaceSpec,
     event::{EventBody, Input},
     session::IllegalEvent,
 };
 use adj_engine::{Engine, EngineError, Interrupt, NewSession, ToolName};
-use adj_store::{Claim, LogMeta, StoreError};
+use adj_store::{Batch, Claim, LogMeta, StoreError};
 use adj_workspace::{Authorship, CommitId, Merge, MergeRequest, Person, Repository, TreeId, Workspaces};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::task::JoinSet;
@@ -31,6 +31,9 @@ pub enum SquadError {
     NoRun(RunId),
     #[error("the run {0} waits for nothing and is not finished")]
     Stuck(RunId),
+    /// A step cannot go on before there is more to spend.
+    #[error("the budget of {0} is reached")]
+    Paused(PurseKey),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -107,7 +110,11 @@ impl Squad {
         self.engine.store().create(&log, LogMeta { title, ..LogMeta::default() }).await?;
         let claim = self.engine.claim(&log).await?;
         let appended = if claim.head == 0 {
-            self.append(&claim, id, 0, vec![RunEvent::Created { spec: Box::new(spec) }]).await
+            let ledger = spec.budget.of_run(id);
+            let event = RunEvent::Created { spec: Box::new(spec) };
+            let events = vec![event.into_new(EventId::derive(&[id.as_str(), "1"]))];
+            let batch = Batch { ledger, ..Batch::events(events) };
+            self.engine.append_batch(&claim.fence, 0, batch).await.map_err(SquadError::from)
         } else {
             Ok(())
         };
@@ -184,6 +191,7 @@ impl Squad {
     ) -> Result<(), SquadError> {
         let interrupt = &hands.interrupt;
         let mut keys = BTreeSet::new();
+        let mut paused: Option<PurseKey> = None;
         loop {
             let actions = match due(run) {
                 Due::Record(events) => {
@@ -207,11 +215,21 @@ impl Squad {
             match running.join_next().await {
                 Some(done) => {
                     let (key, events) = done.expect("an action does not panic");
-                    keys.remove(&key);
-                    self.record(claim, run, events?).await?;
+                    match events {
+                        // Its key stays: it is not begun again before somebody resumes the run. The others go on.
+                        Err(SquadError::Paused(purse)) => paused = Some(purse),
+                        events => {
+                            keys.remove(&key);
+                            self.record(claim, run, events?).await?;
+                        }
+                    }
                 }
                 None if interrupt.is_asked() => {
                     return self.record(claim, run, vec![RunEvent::Interrupted]).await;
+                }
+                None if paused.is_some() => {
+                    let events = paused.into_iter().map(|purse| RunEvent::Paused { purse }).collect();
+                    return self.record(claim, run, events).await;
                 }
                 None => return Err(SquadError::Stuck(run.id.clone())),
             }
@@ -351,6 +369,7 @@ impl Hands {
             Some(IdleReason::EndTurn) => {
                 StepOutcome::Completed { output: bounds::text(end.last_message.unwrap_or_default(), OUTPUT_BYTES) }
             }
+            Some(IdleReason::BudgetReached { purse }) => return Err(SquadError::Paused(purse)),
             Some(IdleReason::Interrupted | IdleReason::RequiresAction { .. }) | None => return Ok(Vec::new()),
             Some(reason) => {
                 StepOutcome::Failed { why: bounds::text(self.explain(&session, reason).await?, REASON_BYTES) }
@@ -364,9 +383,10 @@ impl Hands {
 
     async fn explain(&self, session: &SessionId, reason: IdleReason) -> Result<String, SquadError> {
         Ok(match reason {
-            IdleReason::EndTurn | IdleReason::Interrupted | IdleReason::RequiresAction { .. } => {
-                "the turn ended".to_owned()
-            }
+            IdleReason::EndTurn
+            | IdleReason::Interrupted
+            | IdleReason::RequiresAction { .. }
+            | IdleReason::BudgetReached { .. } => "the turn ended".to_owned(),
             IdleReason::Refusal => "the model refused".to_owned(),
             IdleReason::MaxTokens => "the answer was cut at the output limit".to_owned(),
             IdleReason::StepLimit => "the turn took as many steps as it may".to_owned(),
@@ -520,6 +540,7 @@ fn new_session(run: &Run, step: &StepId) -> Result<NewSession, SquadError> {
             None => run.spec.confinement.clone(),
         },
         approval: run.spec.approval,
+        budget: Budget { run: Amounts::default(), ..run.spec.budget.clone() },
         check: specialist.and_then(|specialist| crate::prompts::check(run, specialist)).map(str::to_owned),
         run: Some((run.id.clone(), step.clone())),
         title: Some(specialist.map_or_else(|| step.to_string(), |specialist| specialist.title.clone())),

@@ -146,6 +146,7 @@ pub enum LogKind {
     Session,
     Run,
     Grants,
+    Budgets,
 }
 
 impl LogKind {
@@ -154,6 +155,7 @@ impl LogKind {
             LogId::Session(_) => Self::Session,
             LogId::Run(_) => Self::Run,
             LogId::Grants => Self::Grants,
+            LogId::Budgets => Self::Budgets,
         }
     }
 }

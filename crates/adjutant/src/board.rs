@@ -58,7 +58,7 @@ impl Board {
                 Ok(body) => self.session(session, event, &body),
                 Err(_) => Vec::new(),
             },
-            LogId::Grants => Vec::new(),
+            LogId::Grants | LogId::Budgets => Vec::new(),
             LogId::Run(_) => match event.run_event() {
                 Ok(body) => self.run(event, &body),
                 Err(_) => Vec::new(),
@@ -247,6 +247,9 @@ impl Board {
                 self.line("run", Tone::Bad, format!("not landed: {}", one_line(why, 300)))
             }
             RunEvent::Interrupted => self.line("run", Tone::Plain, "interrupted".to_owned()),
+            RunEvent::Paused { purse } => {
+                self.line("run", Tone::Bad, format!("paused: the budget of {purse} is reached"))
+            }
             RunEvent::HandedOff { .. }
             | RunEvent::BasePrepared { .. }
             | RunEvent::LandingStarted { .. }
@@ -293,6 +296,7 @@ pub fn idle(reason: &IdleReason) -> String {
         IdleReason::MaxTokens => "the answer was cut at the output limit".to_owned(),
         IdleReason::StepLimit => "the turn took as many steps as it may".to_owned(),
         IdleReason::RequiresAction { .. } => "waiting for an approval".to_owned(),
+        IdleReason::BudgetReached { purse } => format!("the budget of {purse} is reached"),
         IdleReason::OutputInvalid { errors } => format!("the answer does not fit its schema: {}", errors.join("; ")),
     }
 }

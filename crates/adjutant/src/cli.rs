@@ -1,6 +1,7 @@
 //! What can be typed. The doc comments are the manual.
 
 mod approvals;
+mod budget;
 mod cassette;
 mod confinement;
 mod gateway;
@@ -9,6 +10,7 @@ mod sandbox;
 mod secret;
 
 pub use approvals::{AllowArgs, ApprovalsCommand, Remember};
+pub use budget::{BudgetArgs, BudgetCommand, BudgetTarget};
 pub use cassette::CassetteArgs;
 pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
 pub use gateway::GatewayArgs;
@@ -16,7 +18,7 @@ pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
 pub use sandbox::{ExplainSandboxArgs, SandboxArgs, SandboxCommand, SandboxPlace};
 pub use secret::{SecretCommand, SetArgs};
 
-use adj_domain::{LogId, ModelRef, RunId, SessionId};
+use adj_domain::{Limit, LogId, ModelRef, RunId, SessionId};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -35,7 +37,8 @@ use std::path::PathBuf;
                         4  no sandbox here\n    \
                         5  trouble with the journal\n    \
                         6  a trace is not what was written\n    \
-                        7  waiting for an approval\n  \
+                        7  waiting for an approval\n    \
+                        8  a budget is reached\n  \
                         130  interrupted")]
 pub struct Cli {
     #[command(subcommand)]
@@ -50,6 +53,8 @@ pub enum Command {
     Sandbox(Box<SandboxArgs>),
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     #[command(subcommand)]
     Policy(PolicyCommand),
     #[command(subcommand)]
@@ -113,7 +118,7 @@ pub struct RunArgs {
 
     /// Go on with a run that was interrupted or died
     #[arg(long, value_name = "RUN", conflicts_with_all = ["dir", "include_dirty", "gate", "no_gate", "gate_timeout",
-        "attempts", "agents", "max_specialists", "model", "effort", "approval"])]
+        "attempts", "agents", "max_specialists", "model", "effort", "approval", "unpriced"])]
     #[arg(conflicts_with_all = CONFINEMENT)]
     pub resume: Option<RunId>,
 
@@ -162,6 +167,13 @@ pub struct RunArgs {
     #[command(flatten)]
     pub approval: ApprovalArgs,
 
+    #[command(flatten)]
+    pub budget: BudgetArgs,
+
+    /// The most that each of its agents may spend; as --budget
+    #[arg(long, value_name = "AMOUNT")]
+    pub budget_session: Vec<Limit>,
+
     /// Print each event as one line of JSON, and a report at the end
     #[arg(long)]
     pub json: bool,
@@ -194,6 +206,9 @@ pub struct ExecArgs {
     #[command(flatten)]
     pub approval: ApprovalArgs,
 
+    #[command(flatten)]
+    pub budget: BudgetArgs,
+
     /// A JSON Schema that the last message must fit: one that does not is sent back once, then the exit code is 3
     #[arg(long, value_name = "FILE")]
     pub output_schema: Option<PathBuf>,
@@ -203,7 +218,7 @@ pub struct ExecArgs {
     pub last_message: Option<PathBuf>,
 
     /// Go on with an earlier session
-    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "model", "effort", "max_steps", "approval"])]
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cd", "model", "effort", "max_steps", "approval", "unpriced"])]
     #[arg(conflicts_with_all = CONFINEMENT)]
     pub resume: Option<SessionId>,
 

@@ -14,6 +14,8 @@ pub enum Code {
     TraceBroken = 6,
     /// A person is asked, and nobody is there.
     Waiting = 7,
+    /// A budget lets nothing more be sent.
+    BudgetReached = 8,
     Interrupted = 130,
 }
 

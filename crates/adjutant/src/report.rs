@@ -63,7 +63,7 @@ struct Check {
 
 /// Of local and scripted models there is nothing to say.
 fn no_price_known(costs: &Costs) -> bool {
-    costs.amounts.is_empty()
+    costs.amounts.is_empty() && costs.quota.is_empty()
 }
 
 impl From<&adj_domain::Receipt> for Check {
@@ -122,6 +122,7 @@ impl Report {
         let (state, outcome) = match &run.state {
             RunState::Running => ("running", "Not finished".to_owned()),
             RunState::Interrupted => ("interrupted", "Interrupted".to_owned()),
+            RunState::Paused(purse) => ("paused", format!("Paused: the budget of {purse} is reached")),
             RunState::Finished(outcome) => ("finished", board::outcome(outcome)),
         };
         // They are kept side by side, in no order.

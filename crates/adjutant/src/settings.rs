@@ -16,6 +16,9 @@ pub struct UserSettings {
     pub playbook: Option<PathBuf>,
     /// A file of certificates in PEM that the door to the network trusts beside the public ones: a company's own authority.
     pub extra_roots: Option<PathBuf>,
+    /// Vendors that a subscription pays for: what their models cost is counted, and is no money.
+    #[serde(default)]
+    pub subscriptions: Vec<String>,
     /// Where a new vault's key goes: `auto`, `file` or `keyring`.
     #[serde(default)]
     pub vault_key: VaultKey,

@@ -5,8 +5,8 @@ use crate::{
     words::{self, count, duration, harmless, money, one_line, short, thousands},
 };
 use adj_domain::{
-    ApprovalResult, ApprovalSubject, BlobHash, Content, Event, EventId, GrantEvent, LogId, RequestResult, Ruling,
-    RunEvent, SessionEvent, StepOutcome, event::BodyError,
+    ApprovalResult, ApprovalSubject, BlobHash, BudgetEvent, Content, Event, EventId, GrantEvent, LogId, RequestResult,
+    Ruling, RunEvent, SessionEvent, StepOutcome, event::BodyError,
 };
 use std::collections::BTreeMap;
 
@@ -54,8 +54,13 @@ impl Timeline {
             }
             LogId::Run(_) => self.run(&event.run_event()?),
             LogId::Grants => grant(&event.grant_event()?),
+            LogId::Budgets => budget(&event.budget_event()?),
         };
-        let kind = if event.log == LogId::Grants { "grants" } else { "run" };
+        let kind = match event.log {
+            LogId::Grants => "grants",
+            LogId::Budgets => "budgets",
+            LogId::Session(_) | LogId::Run(_) => "run",
+        };
         let name = self.names.get(&event.log).map_or(kind, String::as_str);
         let mut text =
             format!("{:>10}  {:<12} {:<28} {head}", stamp(since), one_line(name, 12), one_line(&event.kind, 28));
@@ -165,7 +170,9 @@ impl Timeline {
                     (format!("failed after {}", count(*attempts as usize, "attempt")), self.said(message))
                 }
                 RequestResult::Abandoned => ("abandoned".to_owned(), String::new()),
+                RequestResult::Refused { .. } => ("not sent".to_owned(), String::new()),
             },
+            SessionEvent::BudgetReached { refusal } => (String::new(), refusal.to_string()),
             SessionEvent::AgentMessage { content } => (String::new(), self.content(content)),
             SessionEvent::AgentThinking { vendor, .. } => (format!("for {vendor} only"), String::new()),
             SessionEvent::AgentToolUse { name, input, raw_input, .. } => match (self.text, raw_input) {
@@ -298,6 +305,7 @@ impl Timeline {
             }
             RunEvent::LandingRefused { why } => (String::new(), self.said(why)),
             RunEvent::Finished { outcome } => (board::outcome(outcome), String::new()),
+            RunEvent::Paused { purse } => (format!("the budget of {purse} is reached"), String::new()),
             RunEvent::Interrupted | RunEvent::Resumed => Default::default(),
         }
     }
@@ -307,6 +315,12 @@ impl Timeline {
 fn stamp(millis: u64) -> String {
     format!("+{}.{:03}", millis / 1000, millis % 1000)
 }
+fn budget(event: &BudgetEvent) -> (String, String) {
+    let BudgetEvent::Changed { scope, unit, amount, by } = event;
+    let limit = amount.map_or_else(|| format!("no limit in {unit}"), |amount| unit.show(amount));
+    (format!("{scope}: {limit}, by {}", one_line(by, 60)), String::new())
+}
+
 fn grant(event: &GrantEvent) -> (String, String) {
     match event {
         GrantEvent::Given { grant } => {

@@ -125,6 +125,7 @@ impl Walk {
                 }
             }
             LogId::Grants => event.grant_event().map(|_| ()).map_err(|error| words(&error)),
+            LogId::Budgets => event.budget_event().map(|_| ()).map_err(|error| words(&error)),
             LogId::Run(id) => {
                 let body = event.run_event().map_err(|error| words(&error))?;
                 if let RunEvent::GateFinished { receipt, .. } = &body {

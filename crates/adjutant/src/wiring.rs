@@ -123,7 +123,9 @@ pub fn models(args: &ModelArgs, folder: &Path) -> Result<Models> {
         .hint(vendor_hint(&model.vendor)));
     }
     let recorder = cassettes::record(&args.cassette, &model, folder, &mut providers, &settings.keys())?;
-    Ok(Models { gateway: new_gateway()?.with_all(providers), model, recorder })
+    let gateway = settings.local_vendors().fold(new_gateway()?.with_all(providers), Gateway::free);
+    let gateway = user.subscriptions.into_iter().fold(gateway, Gateway::on_quota);
+    Ok(Models { gateway, model, recorder })
 }
 
 /// A gateway that knows what the user says of models.

@@ -48,10 +48,12 @@ pub fn money(amount: Micros, currency: &Currency) -> String {
 
 /// The same for several requests, with a comma before it; nothing where no price was known at all.
 pub fn costs(costs: &Costs) -> String {
-    if costs.amounts.is_empty() {
+    if costs.amounts.is_empty() && costs.quota.is_empty() {
         return String::new();
     }
     let amounts = costs.amounts.iter().map(|sum| money(sum.amount, &sum.currency));
+    let quota = costs.quota.iter().map(|sum| format!("{} of quota", money(sum.amount, &sum.currency)));
+    let amounts = amounts.chain(quota);
     let text = format!(", {}", amounts.collect::<Vec<_>>().join(" + "));
     match usize::try_from(costs.unpriced) {
         Ok(0) => text,

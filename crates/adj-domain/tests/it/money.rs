@@ -69,15 +69,18 @@ proptest! {
         let mut added = sum(&second);
         let whole = sum(&first).plus(&added);
         added.amounts.retain(|sum| sum.amount.0 > 0);
+        added.quota.retain(|sum| sum.amount.0 > 0);
         prop_assert_eq!(whole.minus(&sum(&first)), added);
     }
 }
 
 fn cost() -> impl Strategy<Value = Option<Cost>> {
-    let known = (0u64..1_000_000, prop::sample::select(vec!["USD", "EUR"])).prop_map(|(amount, currency)| Cost {
+    let currency = prop::sample::select(vec!["USD", "EUR"]);
+    let known = (0u64..1_000_000, currency, any::<bool>()).prop_map(|(amount, currency, is_quota)| Cost {
         amount: Micros(amount),
         currency: currency.parse().expect("a currency"),
         price: "a/b".to_owned(),
+        is_quota,
     });
     prop::option::of(known)
 }

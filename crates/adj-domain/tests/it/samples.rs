@@ -1,11 +1,12 @@
 //! One sample of each event, and of each shape that one can have.
 
 use adj_domain::{
-    AgentDefinition, ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Blueprint, Confinement, Content,
-    CoreAgent, Cost, Costs, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason, Micros, ModelRef,
-    NetworkRequest, Origin, PromptPart, PromptRecord, Purpose, Receipt, RequestResult, Ruling, RunEvent, RunId,
-    RunLimits, RunOutcome, RunSpec, SandboxMode, SessionEvent, SessionId, SessionSpec, Specialist, StepId, StepKind,
-    StepOutcome, StopReason, Timestamp, ToolPermission, ToolSpec, Usage, Verdict, WorkspaceSpec,
+    AgentDefinition, Amounts, ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Blueprint, Budget, Charge,
+    Confinement, Content, CoreAgent, Cost, Costs, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason,
+    Micros, ModelRef, NetworkRequest, Origin, PromptPart, PromptRecord, Purpose, PurseKey, Receipt, Refusal,
+    RequestResult, Reservation, Ruling, RunEvent, RunId, RunLimits, RunOutcome, RunSpec, SandboxMode, SessionEvent,
+    SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome, StopReason, Timestamp, ToolPermission, ToolSpec,
+    Unit, Usage, Verdict, WorkspaceSpec,
 };
 use serde_json::json;
 
@@ -54,7 +55,31 @@ fn usage() -> Usage {
 }
 
 fn cost() -> Cost {
-    Cost { amount: Micros(12), currency: "USD".parse().expect("a currency"), price: "a/b from 2026-01-01".to_owned() }
+    Cost {
+        amount: Micros(12),
+        currency: "USD".parse().expect("a currency"),
+        price: "a/b from 2026-01-01".to_owned(),
+        is_quota: false,
+    }
+}
+
+fn cost_unit() -> Unit {
+    "USD".parse().unwrap()
+}
+
+fn purse() -> PurseKey {
+    "run:run_1".parse().unwrap()
+}
+
+fn budget() -> Budget {
+    let amount = |of| Amounts::default().with(Unit::Tokens, of);
+    Budget {
+        request: amount(1),
+        turn: amount(2),
+        session: amount(3).with("quota:EUR".parse().unwrap(), 4),
+        run: Amounts::default().with(cost_unit(), 5),
+        unpriced: "assume:3.00/15.00".parse().unwrap(),
+    }
 }
 
 fn confinement() -> Confinement {
@@ -95,6 +120,7 @@ fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -
             sandbox,
             confinement: if is_full { confinement() } else { Confinement::default() },
             approval: if is_full { ApprovalPolicy::Untrusted } else { ApprovalPolicy::Never },
+            budget: if is_full { budget() } else { Budget::default() },
             run: is_full.then(|| (run, step("a"))),
             title: is_full.then(|| "Title".to_owned()),
             program: is_full.then(|| vec!["codex".to_owned(), "exec".to_owned()]),
@@ -105,7 +131,9 @@ fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -
 pub fn session_events() -> Vec<SessionEvent> {
     use SessionEvent::*;
     let text = || vec![Content::text("said")];
-    let ended = |result| ModelRequestEnded { model_request_start_id: event_id(), result };
+    let ended = |result| ModelRequestEnded { model_request_start_id: event_id(), result, charges: Vec::new() };
+    let amounts = |tokens, money| Amounts::default().with(Unit::Tokens, tokens).with(cost_unit(), money);
+    let spent = || Refusal::Spent { purse: purse(), unit: cost_unit(), limit: 9, spent: 8, needed: 7 };
     let answered = |stop, first_token_ms| {
         ended(RequestResult::Answered {
             model: "some-model-2".to_owned(),
@@ -150,6 +178,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             model: model(),
             prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
             origin: None,
+            hold: None,
         },
         ModelRequestStarted {
             turn: 1,
@@ -158,6 +187,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             model: model(),
             prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
             origin: None,
+            hold: None,
         },
         ModelRequestStarted {
             turn: 1,
@@ -165,6 +195,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             purpose: Purpose::Step,
             model: model(),
             prompt: PromptRecord { hash: hash(), items: 0, estimated_tokens: 2 },
+            hold: None,
             origin: Some(Box::new(Origin {
                 wire: "messages".to_owned(),
                 asked_model: "big".to_owned(),
@@ -178,6 +209,7 @@ pub fn session_events() -> Vec<SessionEvent> {
             purpose: Purpose::Step,
             model: model(),
             prompt: PromptRecord { hash: hash(), items: 0, estimated_tokens: 2 },
+            hold: None,
             origin: Some(Box::new(Origin {
                 wire: "responses".to_owned(),
                 asked_model: "big".to_owned(),
@@ -209,6 +241,31 @@ pub fn session_events() -> Vec<SessionEvent> {
             queued_ms: 0,
         }),
         ended(RequestResult::Abandoned),
+        ended(RequestResult::Refused { refusal: spent() }),
+        ModelRequestEnded {
+            model_request_start_id: event_id(),
+            result: RequestResult::Abandoned,
+            charges: vec![Charge::exactly(amounts(1, 2)), Charge { at_least: amounts(1, 2), at_most: amounts(3, 4) }],
+        },
+        ModelRequestStarted {
+            turn: 1,
+            step: 1,
+            purpose: Purpose::Step,
+            model: model(),
+            prompt: PromptRecord { hash: hash(), items: 1, estimated_tokens: 2 },
+            origin: None,
+            hold: Some(Reservation {
+                day: "2026-01-02".parse().unwrap(),
+                amounts: amounts(5, 6),
+                max_output_tokens: Some(2_000),
+            }),
+        },
+        BudgetReached { refusal: spent() },
+        BudgetReached {
+            refusal: Refusal::Held { purse: purse(), unit: Unit::Tokens, limit: 9, spent: 1, held: 7, needed: 2 },
+        },
+        BudgetReached { refusal: Refusal::NoPrice { purse: purse(), unit: cost_unit(), model: "a/b".to_owned() } },
+        BudgetReached { refusal: Refusal::Unboundable { purse: purse(), field: "a document".to_owned() } },
         AgentMessage { content: text() },
         AgentThinking { vendor: "vendor".to_owned(), model: "m".to_owned(), payload: json!({"signature": "x"}) },
         AgentToolUse {
@@ -295,6 +352,7 @@ pub fn session_events() -> Vec<SessionEvent> {
         idle(IdleReason::MaxTokens),
         idle(IdleReason::StepLimit),
         idle(IdleReason::RequiresAction { event_ids: vec![event_id()] }),
+        idle(IdleReason::BudgetReached { purse: purse() }),
         idle(IdleReason::OutputInvalid { errors: words(&["at /: wrong"]) }),
         Resumed,
     ]
@@ -327,6 +385,7 @@ fn run_spec(is_full: bool) -> RunEvent {
             sandbox: SandboxMode::WorkspaceWrite,
             confinement: if is_full { confinement() } else { Confinement::default() },
             approval: ApprovalPolicy::Untrusted,
+            budget: if is_full { budget() } else { Budget::default() },
         }),
     }
 }
@@ -415,6 +474,7 @@ pub fn run_events() -> Vec<RunEvent> {
         LandingStarted { branch: "main".to_owned(), from: "b".to_owned(), to: "c".to_owned() },
         Landed { branch: "main".to_owned(), from: "b".to_owned(), to: "c".to_owned() },
         LandingRefused { why: "moved".to_owned() },
+        Paused { purse: purse() },
         Interrupted,
         Resumed,
         end(RunOutcome::Landed { branch: "main".to_owned(), commit: "c".to_owned() }),

@@ -14,14 +14,14 @@ fn lines<E: Serialize>(events: &[E]) -> String {
 fn the_bytes_of_every_session_event() {
     let events = session_events();
     insta::assert_snapshot!(lines(&events));
-    check_names(&events, SessionEvent::name, 25);
+    check_names(&events, SessionEvent::name, 26);
 }
 
 #[test]
 fn the_bytes_of_every_run_event() {
     let events = run_events();
     insta::assert_snapshot!(lines(&events));
-    check_names(&events, RunEvent::name, 20);
+    check_names(&events, RunEvent::name, 21);
 }
 
 /// There is a sample of each kind, under the name that the code gives it.
@@ -82,6 +82,14 @@ fn add_field(value: &mut Value) {
                     "limits",
                     "env",
                     "permissions",
+                    // Amounts, by unit.
+                    "amounts",
+                    "at_least",
+                    "at_most",
+                    "request",
+                    "turn",
+                    "session",
+                    "run",
                 ]
                 .contains(&name.as_str())
                 {
@@ -169,7 +177,9 @@ fn time_in_the_queue_is_stored_where_there_was_any() {
         assert_eq!(serde_json::to_string(&result).unwrap(), json);
         match result {
             RequestResult::Failed { queued_ms, .. } => queued_ms,
-            RequestResult::Answered { .. } | RequestResult::Abandoned => unreachable!("the status says failed"),
+            RequestResult::Answered { .. } | RequestResult::Abandoned | RequestResult::Refused { .. } => {
+                unreachable!("the status says failed")
+            }
         }
     };
     assert_eq!((of(""), of(r#","queued_ms":5"#)), (0, 5));

@@ -16,6 +16,7 @@ async fn hosted(world: &World, engine: &Engine) -> Hosted {
         model: "vendor/own".parse().unwrap(),
         folder: world.work_dir().to_str().unwrap().to_owned(),
         title: None,
+        budget: Default::default(),
     };
     engine.create_hosted(&world.id, new).await.unwrap();
     engine.host(&world.id).await.unwrap()
@@ -44,7 +45,12 @@ fn closing(world: &World, name: &str, outcome: Outcome) -> Closing {
         outcome,
         status: Some(200),
         usage: Some(usage),
-        cost: Some(Cost { amount: Micros(7), currency: "USD".parse().unwrap(), price: "vendor/own".to_owned() }),
+        cost: Some(Cost {
+            amount: Micros(7),
+            currency: "USD".parse().unwrap(),
+            price: "vendor/own".to_owned(),
+            is_quota: false,
+        }),
         stop: Some(StopReason::EndTurn),
         model_answered: Some("own-2".to_owned()),
         vendor_request: None,

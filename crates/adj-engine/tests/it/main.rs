@@ -2,6 +2,7 @@
 
 mod approvals;
 mod beyond;
+mod budgets;
 mod door;
 mod faults;
 mod grants;

@@ -6,7 +6,7 @@ use adj_domain::{
     SandboxMode, Session, SessionEvent, SessionId, WorkspaceSpec, event::Input,
 };
 use adj_engine::{Engine, EngineError, Interrupt, Live, NewSession, Parts, ToolName, TurnEnd, Upstream};
-use adj_gateway::{Gateway, RetryPolicy};
+use adj_gateway::{Catalogue, Gateway, RetryPolicy};
 use adj_policy::{Layer, LayerKind, Policy, RuleFile};
 use adj_providers::{Playbook, Scripted};
 use adj_sandbox::{Launcher, Mount, Plan};
@@ -31,6 +31,8 @@ pub struct World {
     /// What the administrator says, for engines made from here on.
     pub policy: Policy,
     pub upstream: Upstream,
+    /// Prices of the scripted vendor's models, for engines made from here on; without them they are free.
+    pub prices: &'static str,
 }
 
 /// How long anything may take that is waited for.
@@ -47,6 +49,7 @@ impl World {
             id: SessionId::derive(&["test"]),
             policy: Policy::built_in(),
             upstream: upstream(),
+            prices: "",
         }
     }
 
@@ -97,7 +100,10 @@ impl World {
 
     pub fn engine_on(&self, store: Arc<dyn Store>, node: &str, rules: &str) -> Engine {
         let playbook = Playbook::parse(&format!("rules:\n{rules}"), "test.yaml").unwrap_or_else(|e| panic!("{e}"));
-        let models = Gateway::new(RetryPolicy::default()).with("scripted", Arc::new(Scripted::new(playbook)));
+        let scripted = Arc::new(Scripted::new(playbook));
+        let prices = Catalogue::builtin().with(self.prices, "prices").unwrap_or_else(|e| panic!("{e}"));
+        let retries = RetryPolicy { first_wait: Duration::from_millis(5), ..RetryPolicy::default() };
+        let models = Gateway::new(retries).knowing(prices).with("scripted", scripted.clone()).with("nobody", scripted);
         let parts = Parts {
             store,
             models: Arc::new(models),
@@ -123,6 +129,7 @@ impl World {
             confinement: Confinement::default(),
             approval: ApprovalPolicy::OnRequest,
             check: None,
+            budget: Default::default(),
             run: None,
             title: None,
         }

@@ -174,7 +174,7 @@ impl From<ProviderError> for Refusal {
             FailureKind::RateLimit => RefusalKind::RateLimited,
             FailureKind::Overloaded | FailureKind::Cancelled => RefusalKind::Overloaded,
             FailureKind::InvalidRequest if error.status == Some(404) => RefusalKind::NotFound,
-            FailureKind::InvalidRequest => RefusalKind::Invalid,
+            FailureKind::InvalidRequest | FailureKind::Budget => RefusalKind::Invalid,
             FailureKind::ContextTooLong => RefusalKind::ContextTooLong,
             FailureKind::Server => RefusalKind::Server,
         };

@@ -1,5 +1,6 @@
 //! The gateway between its callers and vendors: scripted ones with paused time, and one over HTTP.
 
+mod bound;
 mod breaker;
 mod bucket;
 mod endpoint;

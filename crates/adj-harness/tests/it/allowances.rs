@@ -159,7 +159,7 @@ fn play(world: &mut World, ledger: &mut Ledger, step: &Step) {
             world.session = Session::replay(&id, world.events.clone()).unwrap();
             world.effects.clear();
             if !world.session().is_idle() {
-                world.give(Input::Recovered);
+                world.give(Input::Recovered { lost: Vec::new() });
             }
         }
         Step::Replay(which) | Step::Carry(which) if !ledger.given.is_empty() => {

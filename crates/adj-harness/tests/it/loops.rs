@@ -1,7 +1,9 @@
 //! What the loop does in each situation.
 
 use crate::world::{World, call, spec};
-use adj_domain::{AnswerBlock, FailureKind, IdleReason, SandboxMode, SessionEvent, Status, StopReason};
+use adj_domain::{
+    AnswerBlock, FailureKind, IdleReason, PurseKey, Refusal, SandboxMode, SessionEvent, Status, StopReason, Unit,
+};
 use adj_harness::{Effect, Input};
 use serde_json::json;
 
@@ -181,7 +183,7 @@ fn a_turn_that_was_left_is_taken_up_where_it_stands() {
     // An open request is asked again, under the same number.
     let mut world = begun("work");
     world.effects.clear();
-    world.give(Input::Recovered);
+    world.give(Input::Recovered { lost: Vec::new() });
     assert!(world.story().ends_with("session.resumed span.model_request_end span.model_request_start"));
     assert_eq!(world.session().step, 1);
 
@@ -190,14 +192,14 @@ fn a_turn_that_was_left_is_taken_up_where_it_stands() {
     world.answer(vec![call("bash", json!({})), call("bash", json!({}))], StopReason::ToolUse);
     world.finish_tool("one is done");
     world.effects.clear();
-    world.give(Input::Recovered);
+    world.give(Input::Recovered { lost: Vec::new() });
     assert!(matches!(world.effects.as_slice(), [Effect::RunTool { started_before: true, .. }]), "{:?}", world.effects);
 
     // Nothing is under way: nothing happens.
     let mut world = begun("work");
     world.say("done");
     let story = world.story();
-    world.give(Input::Recovered);
+    world.give(Input::Recovered { lost: Vec::new() });
     assert_eq!(world.story(), story);
 }
 
@@ -211,4 +213,46 @@ fn what_comes_twice_or_too_late_changes_nothing() {
     let story = world.story();
     world.give(Input::ToolAnswered { call: id, outcome, full_output: None });
     assert_eq!(world.story(), story);
+}
+
+#[test]
+fn an_answer_that_a_budget_made_too_short_is_not_used_and_its_turn_goes_on_when_there_is_more() {
+    let mut world = World::new(spec());
+    world.queue("go", None);
+    world.give(Input::Wake);
+    let purse: PurseKey = "session:sesn_test".parse().unwrap();
+    let spent = Refusal::Spent { purse: purse.clone(), unit: Unit::Tokens, limit: 9, spent: 8, needed: 7 };
+    world.shortened = Some(spent.clone());
+    world.answer(vec![AnswerBlock::Text { text: "half of".to_owned() }], StopReason::MaxTokens);
+    assert_eq!(world.session().waits_for_budget(), Some(&purse));
+    assert_eq!((world.session().last_message.as_deref(), world.session().model_requests), (None, 1));
+    // Still too little; then a message comes, which is of the same turn; then there is enough.
+    for message in [None, Some("more")] {
+        message.into_iter().for_each(|message| world.queue(message, None));
+        world.give(Input::Wake);
+        let Some(Effect::CallModel { id, .. }) = world.effects.pop() else { panic!("it asks again") };
+        world.give(Input::Refused { request: id, refusal: spent.clone() });
+        assert_eq!(world.session().waits_for_budget(), Some(&purse));
+        assert_eq!((world.session().turn, world.session().model_requests), (1, 1));
+    }
+    assert!(world.pending.is_empty(), "what was said is taken up");
+    world.give(Input::Wake);
+    world.shortened = Some(spent);
+    world.answer(vec![AnswerBlock::Text { text: "whole".to_owned() }], StopReason::EndTurn);
+    assert_eq!(world.session().status, Status::Idle { reason: Some(IdleReason::EndTurn) });
+    assert_eq!((world.session().turn, world.session().last_message.as_deref()), (1, Some("whole")));
+}
+
+#[test]
+fn a_refused_request_of_an_interrupted_turn_ends_it() {
+    let mut world = World::new(spec());
+    world.queue("go", None);
+    world.give(Input::Wake);
+    let Some(Effect::CallModel { id, .. }) = world.effects.pop() else { panic!("it asks") };
+    world.give(Input::Interrupt);
+    let purse = "day:2026-11-21".parse().unwrap();
+    let refusal = Refusal::Held { purse, unit: Unit::Tokens, limit: 9, spent: 0, held: 9, needed: 7 };
+    world.give(Input::Refused { request: id, refusal });
+    assert_eq!(world.session().status, Status::Idle { reason: Some(IdleReason::Interrupted) });
+    assert!(!world.story().contains("budget.reached"));
 }

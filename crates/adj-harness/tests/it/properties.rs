@@ -85,7 +85,7 @@ fn play(world: &mut World, step: &Step) {
             world.effects.clear();
             world.session = Some(folded);
             if !world.session().is_idle() {
-                world.give(Input::Recovered);
+                world.give(Input::Recovered { lost: Vec::new() });
             }
         }
         _ => {}

@@ -2,7 +2,7 @@
 
 use adj_domain::{
     AgentDefinition, AnswerBlock, ApprovalPolicy, ApprovalResult, BlobHash, Confinement, Confirmation, Content,
-    EventId, FailureKind, ModelAnswer, ModelFailure, PendingInput, PromptPart, Ruling, SandboxMode, Session,
+    EventId, FailureKind, ModelAnswer, ModelFailure, PendingInput, PromptPart, Refusal, Ruling, SandboxMode, Session,
     SessionEvent, SessionId, SessionSpec, StopReason, Timestamp, ToolOutcome, ToolRequest, ToolSpec, Usage, Verdict,
     WorkspaceSpec, event::Input as Queued,
 };
@@ -19,6 +19,8 @@ pub struct World {
     pub surroundings: u32,
     /// What policy says of calls that ask: an allowance is a grant's.
     pub verdict: Verdict,
+    /// The budget for which the next answer was made shorter.
+    pub shortened: Option<Refusal>,
     messages: u32,
 }
 
@@ -45,6 +47,7 @@ pub fn spec() -> SessionSpec {
         sandbox: SandboxMode::WorkspaceWrite,
         confinement: Confinement::default(),
         approval: ApprovalPolicy::OnRequest,
+        budget: Default::default(),
         run: None,
         title: None,
         program: None,
@@ -62,6 +65,7 @@ impl World {
             effects: Vec::new(),
             surroundings: 0,
             verdict: Verdict::Ask,
+            shortened: None,
             messages: 0,
         }
     }
@@ -122,8 +126,10 @@ impl World {
             first_token_ms: None,
             latency_ms: 1,
             queued_ms: 0,
+            charges: Vec::new(),
         };
-        self.give(Input::Answered { request: id, answer });
+        let shortened = self.shortened.take();
+        self.give(Input::Answered { request: id, answer, shortened });
     }
 
     pub fn say(&mut self, text: &str) {
@@ -140,6 +146,8 @@ impl World {
             attempts: 5,
             latency_ms: 1,
             queued_ms: 0,
+            charges: Vec::new(),
+            refusal: None,
         };
         self.give(Input::Failed { request, failure });
     }

@@ -48,6 +48,7 @@ pub fn spec() -> RunSpec {
         sandbox: SandboxMode::WorkspaceWrite,
         confinement: Confinement::default(),
         approval: ApprovalPolicy::Never,
+        budget: Default::default(),
     }
 }
 
@@ -151,6 +152,7 @@ impl World {
         match &self.run.state {
             RunState::Finished(how) => outcome(how),
             RunState::Interrupted => "interrupted".to_owned(),
+            RunState::Paused(purse) => format!("paused for {purse}"),
             RunState::Running => self.at_work.iter().map(name).collect::<Vec<_>>().join("; "),
         }
     }

@@ -44,6 +44,7 @@ fn kind_name(kind: LogKind) -> &'static str {
         LogKind::Session => "session",
         LogKind::Run => "run",
         LogKind::Grants => "grants",
+        LogKind::Budgets => "budgets",
     }
 }
 

@@ -1,6 +1,6 @@
 //! `adjutant gateway …`
 
-use super::ModelArgs;
+use super::{BudgetArgs, ModelArgs};
 use adj_domain::SessionId;
 use clap::Args;
 use std::{ffi::OsString, path::PathBuf};
@@ -43,6 +43,9 @@ pub struct GatewayArgs {
     /// Record into an earlier session of `adjutant gateway`, as its next turn
     #[arg(long, value_name = "SESSION")]
     pub resume: Option<SessionId>,
+
+    #[command(flatten)]
+    pub budget: BudgetArgs,
 
     /// Say nothing at the end
     #[arg(long, short = 'q')]

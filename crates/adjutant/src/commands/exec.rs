@@ -66,6 +66,7 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
     let worked = async {
         let (id, goes_on) = match work {
             Work::Earlier(session) => {
+                super::budget::raise_session(&engine, &session.id, &args.budget).await?;
                 let goes_on = left_off(&engine, &session).await?;
                 (session.id, goes_on)
             }
@@ -106,6 +107,7 @@ async fn left_off(engine: &Engine, session: &Session) -> Result<Option<String>> 
         IdleReason::EndTurn
         | IdleReason::Refusal
         | IdleReason::OutputInvalid { .. }
+        | IdleReason::BudgetReached { .. }
         | IdleReason::RequiresAction { .. } => return Ok(None),
     };
     let waits = !engine.store().pending(&session.id.clone().into()).await?.is_empty();
@@ -136,6 +138,7 @@ async fn create(
         confinement: asked.confinement(),
         approval,
         check: None,
+        budget: args.budget.of_session(),
         run: None,
         title,
     };
@@ -169,6 +172,10 @@ async fn finish(engine: &Engine, args: &ExecArgs, id: &SessionId, end: &TurnEnd)
         None => Err(Failure::usage(format!("the session {id} has not been told anything yet"))
             .hint(format!("say what is to be done: adjutant exec --resume {id} \"PROMPT\""))),
         Some(IdleReason::RequiresAction { .. }) => Err(waiting(engine, id).await?),
+        Some(IdleReason::BudgetReached { purse }) => {
+            let refusal = engine.last_refusal(id).await?;
+            Err(super::budget::reached(purse, refusal.as_ref(), &format!("adjutant exec --resume {id}")))
+        }
         Some(IdleReason::RetriesExhausted) => {
             let why = engine.last_error(id).await?.unwrap_or_else(|| "the model could not be called".to_owned());
             Err(Failure::new(Code::WorkFailed, why).hint(again))

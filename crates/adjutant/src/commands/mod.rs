@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod approvals;
+pub(crate) mod budget;
 mod doctor;
 mod exec;
 mod gateway;
@@ -34,6 +35,7 @@ pub fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Exec(args) => on_runtime(exec::exec(args)),
         Command::Approvals(command) => on_runtime(approvals::approvals(command)),
+        Command::Budget(command) => on_runtime(budget::budget(command)),
         Command::Policy(command) => policy::policy(command),
         Command::Gateway(args) => on_runtime(async { Ok(gateway::gateway(args).await) }),
         Command::Sandbox(args) => sandbox::sandbox(*args),

@@ -33,6 +33,9 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut plan = prepare(&state, &args).await?;
     let Models { gateway, recorder, .. } = plan.models.take().expect("prepared once");
     let engine = wiring::engine(&state, gateway, plan.sandbox)?;
+    if let Some(id) = &args.resume {
+        super::budget::raise_run(&engine, id, &args.budget, &args.budget_session).await?;
+    }
     let squad = Squad::new(engine.clone(), args.keep);
     let foreground = Foreground::begin(&engine, args.json, plan.sessions()).await?;
     let worked = work(&engine, &squad, &args, &plan, &foreground.interrupt).await;
@@ -196,6 +199,7 @@ async fn spec(engine: &Engine, args: &RunArgs, plan: &Plan) -> Result<RunSpec> {
         sandbox: plan.sandbox,
         confinement: plan.confinement.clone(),
         approval: plan.approval,
+        budget: args.budget.of_run(&args.budget_session),
     })
 }
 
@@ -249,6 +253,9 @@ async fn finish(engine: &Engine, args: &RunArgs, end: &RunEnd) -> Result<ExitCod
     Ok(match &end.run.state {
         RunState::Finished(RunOutcome::Landed { .. }) => ExitCode::SUCCESS,
         RunState::Finished(_) => Code::WorkFailed.into(),
+        RunState::Paused(purse) => {
+            return Err(super::budget::reached(purse, None, &format!("adjutant run --resume {}", end.run.id)));
+        }
         RunState::Interrupted | RunState::Running => Code::Interrupted.into(),
     })
 }

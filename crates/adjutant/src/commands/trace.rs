@@ -42,11 +42,11 @@ pub async fn trace(command: TraceCommand) -> Result<ExitCode> {
 }
 
 async fn list(store: &Arc<SqliteStore>, runs: bool, limit: u32, as_json: bool) -> Result<ExitCode> {
-    // One more, because the log of grants is not somebody's work: `trace show grants` has it.
+    // Some more, because the logs of grants and of budgets are nobody's work: `trace show grants` has the one.
     let filter =
-        LogFilter { kind: runs.then_some(LogKind::Run), limit: limit.saturating_add(1), ..LogFilter::default() };
+        LogFilter { kind: runs.then_some(LogKind::Run), limit: limit.saturating_add(2), ..LogFilter::default() };
     let mut logs = store.logs(&filter).await?;
-    logs.retain(|log| log.log != LogId::Grants);
+    logs.retain(|log| !matches!(log.log, LogId::Grants | LogId::Budgets));
     logs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut text = String::new();
     for log in &logs {

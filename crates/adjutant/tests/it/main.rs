@@ -5,6 +5,7 @@
 mod support;
 
 mod approvals;
+mod budgets;
 mod canary;
 mod clients;
 mod exec;

@@ -60,7 +60,11 @@ async fn serve(args: &GatewayArgs) -> Result<ExitCode> {
     let gateway = Arc::new(models.gateway);
     let engine = wiring::engine(&state, Arc::clone(&gateway), SandboxMode::DangerFullAccess)?;
     let id = match &args.resume {
-        Some(id) => wiring::read_session(&state, id).await?.id,
+        Some(id) => {
+            let id = wiring::read_session(&state, id).await?.id;
+            crate::commands::budget::raise_session(&engine, &id, &args.budget).await?;
+            id
+        }
         None => create(&engine, args, models.model, &folder).await?,
     };
     let hosted = engine.host(&id).await?;
@@ -91,7 +95,9 @@ async fn create(engine: &Engine, args: &GatewayArgs, model: ModelRef, folder: &P
     let argv: Vec<String> = args.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let name = args.argv.first().map_or_else(|| "gateway".to_owned(), |program| programs::name(program));
     let title = (!argv.is_empty()).then(|| one_line(&argv.join(" "), 120));
-    engine.create_hosted(&id, NewProgram { name, argv, model, folder, title }).await?;
+    engine
+        .create_hosted(&id, NewProgram { name, argv, model, folder, title, budget: args.budget.of_session() })
+        .await?;
     Ok(id)
 }
 

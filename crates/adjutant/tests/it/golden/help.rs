@@ -4,7 +4,7 @@ use crate::support::World;
 
 #[test]
 fn the_help_of_every_command() {
-    let commands: [&[&str]; 29] = [
+    let commands: [&[&str]; 33] = [
         &[],
         &["run"],
         &["exec"],
@@ -23,6 +23,10 @@ fn the_help_of_every_command() {
         &["approvals", "deny"],
         &["approvals", "grants"],
         &["approvals", "revoke"],
+        &["budget"],
+        &["budget", "show"],
+        &["budget", "set"],
+        &["budget", "lift"],
         &["policy"],
         &["policy", "show"],
         &["policy", "check"],
@@ -63,6 +67,7 @@ fn no_command_is_forgotten() {
             "gateway",
             "sandbox",
             "approvals",
+            "budget",
             "policy",
             "secret",
             "trace",
@@ -73,6 +78,7 @@ fn no_command_is_forgotten() {
         ]
     );
     assert_eq!(listed(&["approvals", "--help"]), ["list", "show", "allow", "deny", "grants", "revoke", "help"]);
+    assert_eq!(listed(&["budget", "--help"]), ["show", "set", "lift", "help"]);
     assert_eq!(listed(&["policy", "--help"]), ["show", "check", "explain", "test", "help"]);
     assert_eq!(listed(&["secret", "--help"]), ["set", "list", "show", "remove", "help"]);
     assert_eq!(listed(&["trace", "--help"]), ["list", "show", "export", "verify", "help"]);
