@@ -36,8 +36,8 @@ pub use grants::{GrantEvent, Grants};
 pub use id::{BlobHash, EventId, IdError, LogId, RunId, SessionId, StepId};
 pub use ledger::{Book, Cap, Gap, Hold, HoldState, LedgerOp, Purse, Refusal, Reservation};
 pub use model::{
-    AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Purpose, Sampling, StopReason,
-    ToolChoice, ToolSpec, Usage,
+    AnswerBlock, Caller, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Moved, Purpose, Sampling,
+    StopReason, ToolChoice, ToolSpec, Usage,
 };
 pub use money::{Amount, Cost, Costs, Currency, Micros, MoneyError, PerMillion, Price, Rates, Tier};
 pub use network::{Destination, HostError, HostPattern, HostRule, host_name};

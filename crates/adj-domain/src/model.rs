@@ -259,6 +259,23 @@ pub struct ModelAnswer {
     /// What each hold came to that was opened for it, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,
+    /// The model that answered, where that is another than was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<ModelRef>,
+    /// How the request went from one model to another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
+}
+
+/// A request went on to another model, because the one before failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub from: ModelRef,
+    pub to: ModelRef,
+    pub why: FailureKind,
+    /// What could not be taken along, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// What kind of failure a model call ended with, after all retries.
@@ -304,4 +321,7 @@ pub struct ModelFailure {
     /// The budget that did not let it be tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// How the request went from one model to another, before the last one failed too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
 }

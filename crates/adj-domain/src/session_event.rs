@@ -7,7 +7,7 @@ use crate::{
     content::Content,
     id::{BlobHash, EventId},
     ledger::{Refusal, Reservation},
-    model::{FailureKind, ModelRef, Purpose, StopReason, Usage, is_zero},
+    model::{FailureKind, ModelRef, Moved, Purpose, StopReason, Usage, is_zero},
     money::Cost,
     network::Destination,
     permission::Ruling,
@@ -264,6 +264,12 @@ pub enum RequestResult {
         /// What another program asked for and the vendor's protocol has no words for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         losses: Vec<String>,
+        /// The model that answered, where that is another than was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answered_by: Option<ModelRef>,
+        /// How the request went from one model to another.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        moved: Vec<Moved>,
     },
     Failed {
         kind: FailureKind,
@@ -274,6 +280,8 @@ pub enum RequestResult {
         latency_ms: u64,
         #[serde(default, skip_serializing_if = "is_zero")]
         queued_ms: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        moved: Vec<Moved>,
     },
     /// Whoever asked died, was told to stop, or hung up before the answer was whole; nothing of it was used.
     Abandoned,

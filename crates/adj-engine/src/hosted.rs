@@ -379,10 +379,18 @@ fn result(closing: Closing) -> RequestResult {
             first_token_ms: closing.first_token.map(milliseconds),
             queued_ms,
             losses: closing.losses,
+            answered_by: None,
+            moved: Vec::new(),
         },
-        Outcome::Failed { kind, message } => {
-            RequestResult::Failed { kind, message, http_status: closing.status, attempts, latency_ms, queued_ms }
-        }
+        Outcome::Failed { kind, message } => RequestResult::Failed {
+            kind,
+            message,
+            http_status: closing.status,
+            attempts,
+            latency_ms,
+            queued_ms,
+            moved: Vec::new(),
+        },
         Outcome::Abandoned => RequestResult::Abandoned,
     }
 }

@@ -1,7 +1,7 @@
 //! What is known of models: their prices and how much they hold. Data with a date; a model that is not in it works all the same.
 
 use adj_domain::{Cost, Currency, ModelRef, Price, Rates, Tier, Timestamp, Usage};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::{collections::BTreeMap, fmt};
 
 const BUILTIN: &str = include_str!("../data/models.toml");
@@ -50,6 +50,11 @@ struct File {
     as_of: Option<String>,
     #[serde(default)]
     model: Vec<RawEntry>,
+    /// Of other matters: [`crate::Arrangements`].
+    #[serde(default, rename = "account")]
+    _account: Option<IgnoredAny>,
+    #[serde(default, rename = "route")]
+    _route: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -6,18 +6,21 @@ use crate::{
     caller::Tab,
     door::{Door, Permit},
     endpoint::Wire,
+    failover::{Failover, MOST_ATTEMPTS, Reason, losses},
     governor::{Asked, Ended},
     passage::Passage,
     size,
     spend::{Bill, Spend},
 };
-use adj_domain::{Charge, Cost, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Timestamp};
+use adj_domain::{
+    Cost, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Moved, SessionId, Timestamp, Usage,
+};
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, LazyLock},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -34,7 +37,23 @@ pub struct Gateway {
     free: BTreeSet<String>,
     /// Vendors who are paid by a subscription.
     on_quota: BTreeSet<String>,
+    /// By the model that is asked for.
+    failovers: BTreeMap<String, Failover>,
+    /// Accounts by another name than their vendor's, and whose prices theirs are.
+    vendors_of: BTreeMap<String, String>,
+    away: Mutex<HashMap<SessionId, Away>>,
 }
+
+/// A session that a failure has led away from home. It stays until the turn's end, for the sake of caches and reasoning.
+#[derive(Debug)]
+struct Away {
+    turn: u32,
+    asked_for: ModelRef,
+    place: usize,
+}
+
+/// Sessions whose whereabouts are remembered; one that is forgotten tries at home first.
+const MOST_AWAY: usize = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -102,7 +121,7 @@ impl Gateway {
 
     /// What is known of a model's price.
     fn pricing(&self, model: &ModelRef) -> Pricing {
-        let entry = self.catalogue().find(model, Timestamp::now());
+        let entry = self.catalogue().find(&self.as_its_vendors(model), Timestamp::now());
         match entry.and_then(|entry| entry.price.clone().map(|price| (price, entry.to_string()))) {
             Some((price, entry)) => Pricing::Priced { price, entry },
             None if model.vendor == "scripted" || self.free.contains(&model.vendor) => Pricing::Free,
@@ -116,10 +135,42 @@ impl Gateway {
         Quote { model: model.clone(), bound, pricing: self.pricing(model), is_quota }
     }
 
+    /// What one attempt at a request can come to at its own model.
+    fn quote_of(&self, request: &ModelRequest, known: Option<Known>) -> Quote {
+        let (window, _) = self.sizes(&request.model);
+        self.quote_within(&request.model, Bound::of(request, window, known))
+    }
+
     /// How many tokens a prompt of a model may have, and an answer, where that is known.
     pub fn sizes(&self, model: &ModelRef) -> (Option<u64>, Option<u32>) {
-        let entry = self.catalogue().find(model, Timestamp::now());
+        let entry = self.catalogue().find(&self.as_its_vendors(model), Timestamp::now());
         (entry.and_then(|entry| entry.context), entry.and_then(|entry| entry.max_output))
+    }
+
+    /// Lets requests for a model (or for `route/NAME`, which is none) go to the models of this list.
+    #[must_use]
+    pub fn with_failover(mut self, model: &ModelRef, failover: Failover) -> Self {
+        self.failovers.insert(model.to_string(), failover);
+        self
+    }
+
+    /// Prices what an account answers as if its vendor had.
+    #[must_use]
+    pub fn priced_as(mut self, account: impl Into<String>, vendor: impl Into<String>) -> Self {
+        self.vendors_of.insert(account.into(), vendor.into());
+        self
+    }
+
+    /// Returns what an answer of a model cost, if that is known.
+    pub fn cost(&self, model: &ModelRef, usage: Usage) -> Option<Cost> {
+        let cost = self.catalogue().cost(&self.as_its_vendors(model), usage, Timestamp::now());
+        cost.map(|cost| Cost { is_quota: self.on_quota.contains(&model.vendor), ..cost })
+    }
+
+    /// The name under which the catalogue knows a model of an account.
+    fn as_its_vendors(&self, model: &ModelRef) -> ModelRef {
+        let vendor = self.vendors_of.get(&model.vendor).unwrap_or(&model.vendor);
+        ModelRef { vendor: vendor.clone(), name: model.name.clone() }
     }
 
     /// Whether no request waits, and none is under way.
@@ -164,12 +215,91 @@ impl Gateway {
         )
     }
 
+    /// Asks one model after the other, until one answers or there is no reason to go on.
+    async fn call_along(
+        &self,
+        request: &ModelRequest,
+        on_delta: &OnDelta,
+        way: &mut Way,
+        bill: &mut Bill<'_>,
+    ) -> Result<(ModelRef, ModelAnswer), ProviderError> {
+        let asked_for = &request.model;
+        let alone = Failover::to(vec![asked_for.clone()]);
+        let failover = self.failovers.get(&request.model.to_string()).unwrap_or(&alone);
+        let first = self.place_of(request).min(failover.targets.len().saturating_sub(1));
+        let mut order = failover.order(first).peekable();
+        while let Some((place, target)) = order.next() {
+            let next = order.peek().map(|(_, next)| *next);
+            let Some(account) = self.account(&target.vendor) else {
+                return Err(ProviderError::new(FailureKind::InvalidRequest, self.no_such_vendor(target)));
+            };
+            let request = ModelRequest { model: target.clone(), ..request.clone() };
+            way.passages.push(Passage::new(&account.door, &self.retries_on(failover, next.is_some(), way)));
+            let passage = way.passages.last_mut().expect("it was just pushed");
+            let onward = next.map(|_| failover);
+            bill.turn_to(target, || self.quote_of(&request, None));
+            let error = match self.call_with_retries(account, &request, on_delta, passage, onward, bill).await {
+                Ok(answer) => {
+                    self.remember(&request, asked_for, place);
+                    return Ok((target.clone(), answer));
+                }
+                Err(error) => error,
+            };
+            let is_spent = way.attempts() >= MOST_ATTEMPTS;
+            let is_late = way.started.elapsed().saturating_sub(way.queued()) >= self.retries.whole;
+            let Some(next) = next.filter(|_| failover.is_moved_by(error.kind) && !is_late && !is_spent) else {
+                return Err(way.retold(error));
+            };
+            let lost = losses(&request, target);
+            way.moved.push(Moved { from: target.clone(), to: next.clone(), why: error.kind, lost });
+            let message = format!("going on to {next}: {}", error.message);
+            let next_attempt = way.attempts() + 1;
+            on_delta(Delta::Retrying { next_attempt, wait: Duration::ZERO, kind: error.kind, message });
+        }
+        Err(ProviderError::new(FailureKind::InvalidRequest, format!("{asked_for} leads nowhere")))
+    }
+
+    /// Where another model could answer too, nobody waits longer than the list says; the last one has what is left.
+    fn retries_on(&self, failover: &Failover, is_followed: bool, way: &Way) -> RetryPolicy {
+        let mut policy = self.retries.clone();
+        if is_followed && failover.is_moved_by(FailureKind::RateLimit) {
+            policy.longest_queue = policy.longest_queue.min(failover.stay);
+        }
+        if !way.passages.is_empty() {
+            policy.attempts = policy.attempts.min(MOST_ATTEMPTS.saturating_sub(way.attempts()).max(1));
+        }
+        policy
+    }
+
+    /// Where in its list a request begins: at home, unless its turn has been led away before.
+    fn place_of(&self, request: &ModelRequest) -> usize {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let away = away.get(&request.caller.session);
+        let away = away.filter(|away| away.turn == request.caller.turn && away.asked_for == request.model);
+        away.map_or(0, |away| away.place)
+    }
+
+    fn remember(&self, request: &ModelRequest, asked_for: &ModelRef, place: usize) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if place == 0 {
+            away.remove(&request.caller.session);
+            return;
+        }
+        if away.len() >= MOST_AWAY {
+            away.clear();
+        }
+        let (turn, asked_for) = (request.caller.turn, asked_for.clone());
+        away.insert(request.caller.session.clone(), Away { turn, asked_for, place });
+    }
+
+    /// `onward` is the list that the request goes on by, if there is a model left on it.
     async fn call_with_retries(
         &self,
         account: &Account,
         request: &ModelRequest,
         on_delta: &OnDelta,
         passage: &mut Passage,
+        onward: Option<&Failover>,
         bill: &mut Bill<'_>,
     ) -> Result<ModelAnswer, ProviderError> {
         let caller = &request.caller;
@@ -179,7 +309,15 @@ impl Gateway {
             input_tokens: size::tokens(request),
             max_output_tokens: u64::from(request.max_output_tokens),
         };
+        let mut failures = 0;
         loop {
+            let shut_for = account.door.is_shut_for(&request.model.name);
+            let is_passed_by =
+                |failover: &Failover| failover.goes_on(FailureKind::RateLimit, 0, shut_for, Duration::ZERO);
+            if !shut_for.is_zero() && onward.is_some_and(is_passed_by) {
+                let message = format!("the limit of {} lasts {} s", request.model, shut_for.as_secs());
+                return Err(ProviderError::new(FailureKind::RateLimit, message));
+            }
             bill.set_aside().await?;
             let on_wait = |because, wait| on_delta(Delta::Waiting { because, wait });
             let permit = passage.enter(asked, on_wait).await?;
@@ -195,11 +333,43 @@ impl Gateway {
             };
             permit.ended(Ended::Failed(&error));
             bill.ended(Some(&error));
+            failures += u32::from(error.kind != FailureKind::RateLimit);
+            let shut_for = account.door.is_shut_for(&request.model.name);
+            if onward.is_some_and(|failover| failover.goes_on(error.kind, failures, shut_for, passage.queued())) {
+                return Err(error);
+            }
             let Some(again) = passage.again(asked.model, &error) else { return Err(error) };
             let next_attempt = passage.attempts + 1;
             on_delta(Delta::Retrying { next_attempt, wait: again.wait, kind: error.kind, message: error.message });
             again.rest().await;
         }
+    }
+}
+
+/// How far a call has come, also when it ends in the middle.
+struct Way {
+    started: Instant,
+    /// One for each model that was asked.
+    passages: Vec<Passage>,
+    moved: Vec<Moved>,
+}
+
+impl Way {
+    fn attempts(&self) -> u32 {
+        self.passages.iter().map(|passage| passage.attempts).sum()
+    }
+
+    fn queued(&self) -> Duration {
+        self.passages.iter().map(Passage::queued).sum()
+    }
+
+    /// Adds to the last failure those that came before it.
+    fn retold(&self, mut error: ProviderError) -> ProviderError {
+        for Moved { from, why, .. } in &self.moved {
+            let why = Reason::of(*why).map_or("failed", Reason::word);
+            error.message.push_str(&format!("; before that {from} was left ({why})"));
+        }
+        error
     }
 }
 
@@ -263,8 +433,13 @@ fn milliseconds(time: Duration) -> u64 {
 #[async_trait]
 impl ModelCaller for Gateway {
     fn quote(&self, request: &ModelRequest, known: Option<Known>) -> Quote {
-        let (window, _) = self.sizes(&request.model);
-        self.quote_within(&request.model, Bound::of(request, window, known))
+        let Some(failover) = self.failovers.get(&request.model.to_string()) else {
+            return self.quote_of(request, known);
+        };
+        let first = failover.targets.get(self.place_of(request)).or(failover.targets.first());
+        let model = first.unwrap_or(&request.model).clone();
+        // What one model has counted of the prompt is nothing that another one goes by.
+        self.quote_of(&ModelRequest { model, ..request.clone() }, None)
     }
 
     fn quote_body(&self, model: &ModelRef, bytes: u64, is_text: bool, max_output: Option<u32>) -> Quote {
@@ -279,36 +454,22 @@ impl ModelCaller for Gateway {
         on_delta: OnDelta,
         cancel: CancellationToken,
     ) -> Result<ModelAnswer, ModelFailure> {
-        let Some(account) = self.accounts.get(&request.model.vendor) else {
-            return Err(ModelFailure {
-                kind: FailureKind::InvalidRequest,
-                message: self.no_such_vendor(&request.model),
-                status: None,
-                retry_after_ms: None,
-                attempts: 0,
-                latency_ms: 0,
-                queued_ms: 0,
-                charges: vec![Charge::default()],
-                refusal: None,
-            });
-        };
-        let started = Instant::now();
-        let mut passage = Passage::new(&account.door, &self.retries);
+        let mut way = Way { started: Instant::now(), passages: Vec::new(), moved: Vec::new() };
         let mut bill = Bill::new(&tab);
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProviderError::cancelled()),
-            outcome = self.call_with_retries(account, &request, &on_delta, &mut passage, &mut bill) => outcome,
+            outcome = self.call_along(&request, &on_delta, &mut way, &mut bill) => outcome,
         };
         let (charges, refusal) = bill.settle();
-        let latency_ms = milliseconds(started.elapsed());
-        let queued_ms = milliseconds(passage.queued());
-        let attempts = passage.attempts;
+        let latency_ms = milliseconds(way.started.elapsed());
+        let queued_ms = milliseconds(way.queued());
+        let (attempts, moved) = (way.attempts(), way.moved);
         match outcome {
-            Ok(answer) => {
-                let cost = self.catalogue().cost(&request.model, answer.usage, Timestamp::now());
-                let cost = cost.map(|cost| Cost { is_quota: tab.quote.is_quota, ..cost });
-                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, charges, ..answer })
+            Ok((target, answer)) => {
+                let cost = self.cost(&target, answer.usage);
+                let answered_by = Some(target).filter(|target| *target != request.model);
+                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, answered_by, moved, charges, ..answer })
             }
             Err(error) => Err(ModelFailure {
                 kind: error.kind,
@@ -320,6 +481,7 @@ impl ModelCaller for Gateway {
                 queued_ms,
                 charges,
                 refusal,
+                moved,
             }),
         }
     }

@@ -5,6 +5,7 @@
 //! which decides who may send what and when, out of a [`breaker`], [`bucket`]s and a [`fair`] queue. [`endpoint`] is the door
 //! for agents that are not ours.
 
+pub mod arrangements;
 pub mod bound;
 pub mod breaker;
 pub mod bucket;
@@ -13,6 +14,7 @@ mod cap;
 mod catalogue;
 mod door;
 pub mod endpoint;
+pub mod failover;
 pub mod fair;
 mod gateway;
 pub mod governor;
@@ -21,9 +23,11 @@ mod retry;
 mod size;
 pub mod spend;
 
+pub use arrangements::Arrangements;
 pub use bound::{Bound, Known, Pricing, Quote, Unboundable};
 pub use caller::{Delta, ModelCaller, OnDelta, Payer, Tab, Unpaid, ignore_deltas};
 pub use catalogue::{Catalogue, CatalogueError, Entry};
+pub use failover::Failover;
 pub use gateway::Gateway;
 pub use governor::{AccountLimits, WaitsFor};
 pub use retry::RetryPolicy;

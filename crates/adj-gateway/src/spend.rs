@@ -4,7 +4,7 @@ use crate::{
     bound::{Bound, Quote},
     caller::{Tab, Unpaid},
 };
-use adj_domain::{Charge, FailureKind, Refusal, Unpriced, Usage};
+use adj_domain::{Charge, FailureKind, ModelRef, Refusal, Unpriced, Usage};
 use adj_providers::{ModelEvent, ProviderError};
 
 /// No ordinary text has more bytes to a token on the average.
@@ -18,6 +18,8 @@ const SLACK_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Bill<'t> {
     tab: &'t Tab,
+    /// At the model that is asked.
+    quote: Quote,
     /// The attempt under way.
     spend: Option<Spend>,
     /// How often something was set aside.
@@ -29,7 +31,15 @@ pub(crate) struct Bill<'t> {
 
 impl<'t> Bill<'t> {
     pub(crate) fn new(tab: &'t Tab) -> Self {
-        Self { tab, spend: None, holds: 1, charges: Vec::new(), refusal: None }
+        Self { tab, quote: tab.quote.clone(), spend: None, holds: 1, charges: Vec::new(), refusal: None }
+    }
+
+    /// Goes on at another model's price. What was set aside at the price before is given back, as far as it was not used up.
+    pub(crate) fn turn_to(&mut self, model: &ModelRef, quote: impl FnOnce() -> Quote) {
+        if self.quote.model != *model {
+            self.charges.resize(self.holds as usize, Charge::default());
+            self.quote = quote().assuming(&self.tab.unpriced);
+        }
     }
 
     /// Sets something aside for the next attempt, if the last may have used up what there was.
@@ -37,7 +47,7 @@ impl<'t> Bill<'t> {
         let Some(last) = self.charges.last().filter(|_| self.charges.len() == self.holds as usize) else {
             return Ok(());
         };
-        if let Err(unpaid) = self.tab.payer.another(self.holds + 1, last).await {
+        if let Err(unpaid) = self.tab.payer.another(self.holds + 1, last, &self.quote).await {
             let error = ProviderError::new(FailureKind::Budget, unpaid.to_string());
             if let Unpaid::Refused(refusal) = unpaid {
                 self.refusal = Some(refusal);
@@ -49,18 +59,18 @@ impl<'t> Bill<'t> {
     }
 
     pub(crate) fn begin(&mut self) -> &mut Spend {
-        let hold = self.tab.is_limited.then(|| self.tab.quote.clone());
+        let hold = self.tab.is_limited.then(|| self.quote.clone());
         self.spend.insert(Spend::within(hold))
     }
 
     pub(crate) fn answered(&mut self, usage: Usage) {
         self.spend = None;
-        self.charges.push(Charge::exactly(self.tab.quote.amounts(usage)));
+        self.charges.push(Charge::exactly(self.quote.amounts(usage)));
     }
 
     /// The attempt under way came to no answer.
     pub(crate) fn ended(&mut self, error: Option<&ProviderError>) {
-        let charge = self.spend.take().map(|spend| spend.charge(&self.tab.quote, error)).unwrap_or_default();
+        let charge = self.spend.take().map(|spend| spend.charge(&self.quote, error)).unwrap_or_default();
         if !charge.is_nothing() {
             self.charges.push(charge);
         }

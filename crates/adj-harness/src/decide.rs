@@ -253,7 +253,7 @@ impl Draft<'_> {
         if open.purpose == Purpose::Compaction {
             return self.compacted(request, answer);
         }
-        let vendor = self.session.spec.agent.model.vendor.clone();
+        let model = answer.answered_by.clone().unwrap_or_else(|| self.session.spec.agent.model.clone());
         let stop = answer.stop.clone();
         let mut text = None;
         for block in &answer.blocks {
@@ -263,7 +263,7 @@ impl Draft<'_> {
                     self.emit(SessionEvent::AgentMessage { content: vec![Content::text(said)] });
                 }
                 AnswerBlock::Reasoning { payload } => {
-                    let (vendor, model) = (vendor.clone(), self.session.spec.agent.model.name.clone());
+                    let (vendor, model) = (model.vendor.clone(), model.name.clone());
                     self.emit(SessionEvent::AgentThinking { vendor, model, payload });
                 }
                 AnswerBlock::ToolCall { vendor_call_id, name, input } => {
@@ -442,7 +442,8 @@ impl Draft<'_> {
         let Some(open) = self.session.request.clone().filter(|open| open.id == request) else {
             return;
         };
-        let ModelFailure { kind, message, status, attempts, latency_ms, queued_ms, charges, refusal, .. } = failure;
+        let ModelFailure { kind, message, status, attempts, latency_ms, queued_ms, charges, refusal, moved, .. } =
+            failure;
         self.end_request(
             request,
             RequestResult::Failed {
@@ -452,6 +453,7 @@ impl Draft<'_> {
                 attempts,
                 latency_ms,
                 queued_ms,
+                moved,
             },
             charges,
         );
@@ -538,5 +540,7 @@ fn answered_result(answer: ModelAnswer) -> RequestResult {
         first_token_ms: answer.first_token_ms,
         queued_ms: answer.queued_ms,
         losses: Vec::new(),
+        answered_by: answer.answered_by,
+        moved: answer.moved,
     }
 }

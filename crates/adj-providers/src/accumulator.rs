@@ -64,6 +64,8 @@ impl Accumulator {
             latency_ms: 0,
             queued_ms: 0,
             charges: Vec::new(),
+            answered_by: None,
+            moved: Vec::new(),
         })
     }
 }

@@ -27,5 +27,5 @@ pub use event::{EventStream, ModelEvent, Provider};
 pub use headers::{Reading, Resource, Scope};
 pub use http::{HttpProvider, Timeouts};
 pub use scripted::{Playbook, PlaybookError, Script, ScriptError, Scripted};
-pub use settings::{Settings, SettingsError, VendorSettings, WireKind};
+pub use settings::{Account, Settings, SettingsError, VendorSettings, WireKind};
 pub use wire::{anthropic, chat, gemini, openai};

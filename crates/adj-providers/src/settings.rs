@@ -47,6 +47,29 @@ pub enum SettingsError {
     Key(#[from] SecretError),
     #[error("{name} is not the address of a vendor: {problem}")]
     BaseUrl { name: String, problem: String },
+    #[error(
+        "the account {account} is one at {vendor}, which is not known (known: {}); others have `wire` and `base_url`",
+        known()
+    )]
+    Vendor { account: String, vendor: String },
+}
+
+fn known() -> String {
+    KNOWN.map(|known| known.name).join(", ")
+}
+
+/// A further key at a vendor, or a vendor that has no variables of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account<'a> {
+    /// It is called by this name.
+    pub name: &'a str,
+    /// A vendor that is known.
+    pub vendor: Option<&'a str>,
+    /// Without one: what it speaks, and where it is.
+    pub wire: Option<WireKind>,
+    pub base_url: Option<&'a str>,
+    /// The variable that holds the key; that of the vendor, if it has one and none is named.
+    pub key_env: Option<&'a str>,
 }
 
 /// The vendors that are set up, by name.
@@ -189,6 +212,37 @@ impl Settings {
             vendors.insert("ollama".to_owned(), ollama);
         }
         Ok(Self { vendors, timeouts: Timeouts::default() })
+    }
+
+    /// Adds an account. It is not set up, and left out, if the variable of its key is absent, or nobody knows its address.
+    pub fn add(&mut self, account: Account<'_>, lookup: &impl Fn(&str) -> Option<String>) -> Result<(), SettingsError> {
+        let read = |name: &str| lookup(name).filter(|text| !text.trim().is_empty());
+        let unknown =
+            |vendor: &str| SettingsError::Vendor { account: account.name.to_owned(), vendor: vendor.to_owned() };
+        let known = match account.vendor {
+            Some(vendor) => Some(KNOWN.iter().find(|known| known.name == vendor).ok_or_else(|| unknown(vendor))?),
+            None => None,
+        };
+        let Some(wire) = account.wire.or_else(|| known.map(|known| known.wire)) else { return Ok(()) };
+        let of_vendor =
+            known.and_then(|known| read(known.base_url).or_else(|| known.default_base_url.map(str::to_owned)));
+        let Some(address) = account.base_url.map(str::to_owned).or(of_vendor) else { return Ok(()) };
+        let base_url = base_url(&format!("base_url of the account {}", account.name), &address)?;
+        let variables = match (account.key_env, known) {
+            (Some(name), _) => vec![name],
+            (None, Some(known)) => [Some(known.key), known.other_key].into_iter().flatten().collect(),
+            (None, None) => Vec::new(),
+        };
+        let key = variables.iter().find_map(|name| Some((*name, read(name)?)));
+        let credentials = match key.map(|(name, text)| Secret::parse(name, text)).transpose()? {
+            Some(key) if matches!(wire, WireKind::Anthropic | WireKind::Gemini) => Credentials::ApiKey(key),
+            Some(key) => Credentials::Bearer(key),
+            None if variables.is_empty() => Credentials::None,
+            None => return Ok(()),
+        };
+        let settings = VendorSettings { wire, base_url, credentials, default_model: None };
+        self.vendors.insert(account.name.to_owned(), settings);
+        Ok(())
     }
 
     /// Returns the names of all variables that keys and addresses are read from.

@@ -3,7 +3,7 @@
 use adj_domain::{
     AgentDefinition, Amounts, ApprovalPolicy, ApprovalResult, ApprovalSubject, BlobHash, Blueprint, Budget, Charge,
     Confinement, Content, CoreAgent, Cost, Costs, Destination, EventId, FailureKind, GateSpec, GateSubject, IdleReason,
-    Micros, ModelRef, NetworkRequest, Origin, PromptPart, PromptRecord, Purpose, PurseKey, Receipt, Refusal,
+    Micros, ModelRef, Moved, NetworkRequest, Origin, PromptPart, PromptRecord, Purpose, PurseKey, Receipt, Refusal,
     RequestResult, Reservation, Ruling, RunEvent, RunId, RunLimits, RunOutcome, RunSpec, SandboxMode, SessionEvent,
     SessionId, SessionSpec, Specialist, StepId, StepKind, StepOutcome, StopReason, Timestamp, ToolPermission, ToolSpec,
     Unit, Usage, Verdict, WorkspaceSpec,
@@ -37,6 +37,10 @@ fn hash() -> BlobHash {
 
 fn model() -> ModelRef {
     "vendor/some/model".parse().unwrap()
+}
+
+fn moved(lost: &[&str]) -> Moved {
+    Moved { from: model(), to: "other/model".parse().unwrap(), why: FailureKind::Overloaded, lost: words(lost) }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -145,6 +149,8 @@ pub fn session_events() -> Vec<SessionEvent> {
             first_token_ms,
             queued_ms: 0,
             losses: Vec::new(),
+            answered_by: None,
+            moved: Vec::new(),
         })
     };
     let priced = ended(RequestResult::Answered {
@@ -157,6 +163,8 @@ pub fn session_events() -> Vec<SessionEvent> {
         first_token_ms: None,
         queued_ms: 9,
         losses: vec!["top_k".to_owned()],
+        answered_by: Some("other/model".parse().unwrap()),
+        moved: vec![moved(&["2 records of reasoning", "the vendor's cache"])],
     });
     let idle = |stop_reason| StatusIdle { stop_reason };
     let direct = WorkspaceSpec::Direct { path: "/p".to_owned() };
@@ -239,6 +247,16 @@ pub fn session_events() -> Vec<SessionEvent> {
             attempts: 5,
             latency_ms: 9,
             queued_ms: 0,
+            moved: Vec::new(),
+        }),
+        ended(RequestResult::Failed {
+            kind: FailureKind::Billing,
+            message: "pay".to_owned(),
+            http_status: Some(402),
+            attempts: 2,
+            latency_ms: 9,
+            queued_ms: 0,
+            moved: vec![moved(&[])],
         }),
         ended(RequestResult::Abandoned),
         ended(RequestResult::Refused { refusal: spent() }),

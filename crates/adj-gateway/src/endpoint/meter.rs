@@ -8,7 +8,7 @@ use crate::{
     governor::{Asked, Ended},
     passage::{Again, Passage},
 };
-use adj_domain::{BlobHash, Cost, EventId, FailureKind, ModelRef, SessionId, StopReason, Timestamp, Usage};
+use adj_domain::{BlobHash, Cost, EventId, FailureKind, ModelRef, SessionId, StopReason, Usage};
 use adj_providers::{ProviderError, Reading};
 use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
@@ -197,7 +197,7 @@ impl Drop for Metered {
         closing.queued = self.passage.queued();
         closing.retries = self.passage.attempts.saturating_sub(1);
         let usage = closing.usage;
-        closing.cost = usage.and_then(|usage| self.gateway.catalogue().cost(&self.model, usage, Timestamp::now()));
+        closing.cost = usage.and_then(|usage| self.gateway.cost(&self.model, usage));
         if let Some(permit) = self.permit.take() {
             match &closing.outcome {
                 Outcome::Answered => permit.ended(Ended::Answered(&usage.unwrap_or_default())),

@@ -4,6 +4,7 @@ mod bound;
 mod breaker;
 mod bucket;
 mod endpoint;
+mod failover;
 mod fair;
 mod governor;
 mod limits;

@@ -127,6 +127,8 @@ impl World {
             latency_ms: 1,
             queued_ms: 0,
             charges: Vec::new(),
+            answered_by: None,
+            moved: Vec::new(),
         };
         let shortened = self.shortened.take();
         self.give(Input::Answered { request: id, answer, shortened });
@@ -148,6 +150,7 @@ impl World {
             queued_ms: 0,
             charges: Vec::new(),
             refusal: None,
+            moved: Vec::new(),
         };
         self.give(Input::Failed { request, failure });
     }
