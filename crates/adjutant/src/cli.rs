@@ -113,7 +113,7 @@ pub struct RunArgs {
     pub prompt: Option<String>,
 
     /// Work on an embedded sample project with scripted models: no key, no network
-    #[arg(long, conflicts_with_all = ["resume", "gate", "no_gate", "model", "include_dirty", "replay"])]
+    #[arg(long, conflicts_with_all = ["resume", "gate", "no_gate", "model", "include_dirty", "replay", "fallback"])]
     pub demo: bool,
 
     /// Go on with a run that was interrupted or died
@@ -161,6 +161,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
+    /// A model to go on with when the one before it fails; may be repeated (--model route/NAME takes a list out of models.toml)
+    #[arg(long, value_name = "VENDOR/NAME")]
+    pub fallback: Vec<ModelRef>,
+
     #[command(flatten)]
     pub confinement: ConfinementArgs,
 
@@ -199,6 +203,10 @@ pub struct ExecArgs {
 
     #[command(flatten)]
     pub model: ModelArgs,
+
+    /// A model to go on with when the one before it fails; may be repeated (--model route/NAME takes a list out of models.toml)
+    #[arg(long, value_name = "VENDOR/NAME")]
+    pub fallback: Vec<ModelRef>,
 
     #[command(flatten)]
     pub confinement: ConfinementArgs,

@@ -5,9 +5,10 @@ use crate::{
     words::{self, count, duration, harmless, money, one_line, short, thousands},
 };
 use adj_domain::{
-    ApprovalResult, ApprovalSubject, BlobHash, BudgetEvent, Content, Event, EventId, GrantEvent, LogId, RequestResult,
-    Ruling, RunEvent, SessionEvent, StepOutcome, event::BodyError,
+    ApprovalResult, ApprovalSubject, BlobHash, BudgetEvent, Content, Event, EventId, GrantEvent, LogId, Moved,
+    RequestResult, Ruling, RunEvent, SessionEvent, StepOutcome, event::BodyError,
 };
+use adj_gateway::failover::Reason;
 use std::collections::BTreeMap;
 
 /// How much is shown of what was said.
@@ -147,7 +148,15 @@ impl Timeline {
             ),
             SessionEvent::ModelRequestEnded { result, .. } => match result {
                 RequestResult::Answered {
-                    model, model_usage, cost, attempts, latency_ms, queued_ms, losses, ..
+                    model,
+                    model_usage,
+                    cost,
+                    attempts,
+                    latency_ms,
+                    queued_ms,
+                    losses,
+                    moved,
+                    ..
                 } => {
                     let queued =
                         if *queued_ms > 0 { format!(", {} in the queue", duration(*queued_ms)) } else { String::new() };
@@ -158,17 +167,19 @@ impl Timeline {
                     let lost =
                         if losses.is_empty() { String::new() } else { format!(", without {}", losses.join(", ")) };
                     let head = format!(
-                        "{model}: {} in, {} out, {} cached{cost}, {}{queued}{again}{lost}",
+                        "{model}: {} in, {} out, {} cached{cost}, {}{queued}{again}{lost}{}",
                         thousands(model_usage.uncached_tokens()),
                         thousands(model_usage.output_tokens),
                         thousands(model_usage.cache_read_tokens),
-                        duration(*latency_ms)
+                        duration(*latency_ms),
+                        left(moved)
                     );
                     (head, String::new())
                 }
-                RequestResult::Failed { message, attempts, .. } => {
-                    (format!("failed after {}", count(*attempts as usize, "attempt")), self.said(message))
-                }
+                RequestResult::Failed { message, attempts, moved, .. } => (
+                    format!("failed after {}{}", count(*attempts as usize, "attempt"), left(moved)),
+                    self.said(message),
+                ),
                 RequestResult::Abandoned => ("abandoned".to_owned(), String::new()),
                 RequestResult::Refused { .. } => ("not sent".to_owned(), String::new()),
             },
@@ -345,4 +356,14 @@ fn answered(result: ApprovalResult) -> &'static str {
         ApprovalResult::Allow => "allowed",
         ApprovalResult::Deny => "denied",
     }
+}
+
+/// Which models a request left behind, and what it could not take along.
+fn left(moved: &[Moved]) -> String {
+    let told = moved.iter().map(|Moved { from, why, lost, .. }| {
+        let why = Reason::of(*why).map_or("failed", Reason::word);
+        let lost = if lost.is_empty() { String::new() } else { format!(", without {}", lost.join(" and ")) };
+        format!(", left {from} ({why}){lost}")
+    });
+    told.collect()
 }

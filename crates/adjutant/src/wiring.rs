@@ -1,16 +1,21 @@
 //! Puts the rooms together: where the state is, which models there are, one engine.
 
 use crate::{
-    cassettes,
+    cassettes::{self, Vendors},
     cli::ModelArgs,
     failure::{Code, Failure, Result},
     settings::{UserSettings, VaultKey},
 };
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, Parts, Upstream};
-use adj_gateway::{Catalogue, Gateway, RetryPolicy, endpoint::HomeRoute};
+use adj_gateway::{
+    Arrangements, Catalogue, Failover, Gateway, RetryPolicy,
+    arrangements::{AccountEntry, ROUTE},
+    endpoint::HomeRoute,
+    failover::MOST_TARGETS,
+};
 use adj_policy::{Policy, Sources};
-use adj_providers::{Provider, Recorder, Script, Settings};
+use adj_providers::{Account, Provider, Recorder, Script, Settings};
 use adj_sandbox::Launcher;
 use adj_store::{NodeId, SqliteStore, Store};
 use adj_vault::{KeyError, KeySource, Keys, SystemKeyring, Vault, VaultError};
@@ -80,18 +85,23 @@ pub struct Models {
 }
 
 /// Chooses the model: the command line, then `ADJUTANT_MODEL`, then the settings file, then whichever key is in the environment.
-/// With `--replay` no vendor is needed. `folder` is what is worked on.
-pub fn models(args: &ModelArgs, folder: &Path) -> Result<Models> {
+/// With `--replay` no vendor is needed. `folder` is what is worked on, `fallbacks` is who answers if the model does not.
+pub fn models(args: &ModelArgs, fallbacks: &[ModelRef], folder: &Path) -> Result<Models> {
+    let arrangements = own_arrangements()?;
     if let Some(player) = cassettes::player(&args.cassette, folder)? {
         let model = args.model.clone().unwrap_or_else(|| player.model().clone());
+        let failover = failover(&arrangements, &model, fallbacks)?;
         let mut vendors = player.providers();
-        if !vendors.iter().any(|(vendor, _)| *vendor == model.vendor) {
-            vendors.push((model.vendor.clone(), Arc::new(player)));
+        for target in &failover.targets {
+            if !vendors.iter().any(|(vendor, _)| *vendor == target.vendor) {
+                vendors.push((target.vendor.clone(), Arc::new(player.clone())));
+            }
         }
-        return Ok(Models { gateway: new_gateway()?.with_all(vendors), model, recorder: None });
+        let gateway = new_gateway(&arrangements, vendors)?.with_failover(&model, failover);
+        return Ok(Models { gateway, model, recorder: None });
     }
     let user = UserSettings::load()?;
-    let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
+    let settings = settings(&arrangements)?;
     let model = match args.model.clone() {
         Some(model) => Some(model),
         None => model_from_env()?.or(user.model).or_else(|| settings.default_model()),
@@ -106,51 +116,130 @@ pub fn models(args: &ModelArgs, folder: &Path) -> Result<Models> {
             crate::settings::path().map_or_else(|| "the settings file".to_owned(), |path| path.display().to_string())
         )));
     };
+    let failover = failover(&arrangements, &model, fallbacks)?;
     let mut providers = settings.providers();
     match args.playbook.clone().or(user.playbook) {
         Some(path) => providers.push(("scripted".to_owned(), load_script(&path, folder)?)),
-        None if model.vendor == "scripted" => {
+        None if failover.targets.iter().any(|target| target.vendor == "scripted") => {
             return Err(Failure::usage(format!("the model {model} plays a playbook, and none was named"))
                 .hint("name one with --playbook FILE (or ADJUTANT_PLAYBOOK)"));
         }
         None => {}
     }
-    if !providers.iter().any(|(vendor, _)| *vendor == model.vendor) {
+    for target in &failover.targets {
+        if providers.iter().any(|(vendor, _)| *vendor == target.vendor) {
+            continue;
+        }
+        let account = arrangements.accounts.iter().find(|account| account.name == target.vendor);
+        let hint = match account.and_then(|account| account.key_env.as_deref()) {
+            Some(variable) => format!("put the account's key into {variable}"),
+            None => vendor_hint(&target.vendor),
+        };
         return Err(Failure::usage(format!(
-            "no key and no address in the environment for {}, the vendor of the model {model}",
-            model.vendor
+            "no key and no address in the environment for {}, the vendor of the model {target}",
+            target.vendor
         ))
-        .hint(vendor_hint(&model.vendor)));
+        .hint(hint));
     }
     let recorder = cassettes::record(&args.cassette, &model, folder, &mut providers, &settings.keys())?;
-    let gateway = settings.local_vendors().fold(new_gateway()?.with_all(providers), Gateway::free);
+    let gateway = new_gateway(&arrangements, providers)?.with_failover(&model, failover);
+    let gateway = settings.local_vendors().fold(gateway, Gateway::free);
     let gateway = user.subscriptions.into_iter().fold(gateway, Gateway::on_quota);
     Ok(Models { gateway, model, recorder })
 }
 
-/// A gateway that knows what the user says of models.
-fn new_gateway() -> Result<Gateway> {
-    let gateway = Gateway::new(RetryPolicy::default());
-    Ok(match own_catalogue()? {
-        Some(catalogue) => gateway.knowing(catalogue),
-        None => gateway,
+/// A gateway to these vendors that knows what the user says of models and accounts.
+fn new_gateway(arrangements: &Arrangements, vendors: Vendors) -> Result<Gateway> {
+    let mut gateway = Gateway::new(RetryPolicy::default());
+    if let Some(catalogue) = own_catalogue()? {
+        gateway = gateway.knowing(catalogue);
+    }
+    for (name, provider) in vendors {
+        let limits = arrangements.limits(&name);
+        gateway = gateway.with_limits(name, provider, limits);
+    }
+    for account in &arrangements.accounts {
+        if let Some(vendor) = &account.vendor {
+            gateway = gateway.priced_as(&account.name, vendor);
+        }
+    }
+    Ok(gateway)
+}
+
+/// The models that answer, one after the other.
+fn failover(arrangements: &Arrangements, model: &ModelRef, fallbacks: &[ModelRef]) -> Result<Failover> {
+    let mut failover = match (model.vendor.as_str(), arrangements.routes.get(&model.name)) {
+        (ROUTE, Some(route)) => route.clone(),
+        (ROUTE, None) => {
+            let known: Vec<&str> = arrangements.routes.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Failure::usage(format!("there is no route named {} (there are: {known})", model.name))
+                .hint("a route is [[route]] with name and targets in models.toml beside the settings file"));
+        }
+        _ => Failover::to(vec![model.clone()]),
+    };
+    for fallback in fallbacks {
+        if fallback.vendor == ROUTE {
+            return Err(Failure::usage(format!("--fallback {fallback}: a route has fallbacks and is none")));
+        }
+        if !failover.targets.contains(fallback) {
+            failover.targets.push(fallback.clone());
+        }
+    }
+    if failover.targets.len() > MOST_TARGETS {
+        return Err(Failure::usage(format!("more than {MOST_TARGETS} models one after the other")));
+    }
+    Ok(failover)
+}
+
+/// The vendors out of the environment, and the accounts out of the user's file.
+pub fn settings(arrangements: &Arrangements) -> Result<Settings> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let mut settings = Settings::from_env(&lookup).map_err(Failure::usage)?;
+    for account in &arrangements.accounts {
+        let AccountEntry { name, vendor, wire, base_url, key_env, limits: _ } = account;
+        let account = Account {
+            name,
+            vendor: vendor.as_deref(),
+            wire: *wire,
+            base_url: base_url.as_deref(),
+            key_env: key_env.as_deref(),
+        };
+        settings.add(account, &lookup).map_err(Failure::usage)?;
+    }
+    Ok(settings)
+}
+
+/// What the user's file says of accounts and routes.
+pub fn own_arrangements() -> Result<Arrangements> {
+    let Some((text, file)) = own_models_file()? else { return Ok(Arrangements::default()) };
+    Arrangements::parse(&text, &file).map_err(|error| {
+        Failure::usage(error).hint(
+            "an account is [[account]] with name, vendor and key_env = \"VARIABLE\"; a route is [[route]] with name and \
+             targets = [\"vendor/model\", …]",
+        )
     })
+}
+
+fn own_models_file() -> Result<Option<(String, String)>> {
+    let Some(path) = crate::settings::models_path() else { return Ok(None) };
+    let file = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((text, file))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::unusable(error, format_args!("cannot read {file}"))),
+    }
 }
 
 /// The catalogue of models with what the user's file says before it, if there is one.
 pub fn own_catalogue() -> Result<Option<Catalogue>> {
-    let Some(path) = crate::settings::models_path() else { return Ok(None) };
-    let file = path.display().to_string();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Catalogue::builtin().with(&text, &file).map(Some).map_err(|error| {
-            Failure::usage(error).hint(
-                "an entry is [[model]] with match = \"vendor/name\" and rates = { input = \"3\", output = \"15\" }; \
-                 without the file the built-in ones hold",
-            )
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::unusable(error, format_args!("cannot read {file}"))),
-    }
+    let Some((text, file)) = own_models_file()? else { return Ok(None) };
+    Catalogue::builtin().with(&text, &file).map(Some).map_err(|error| {
+        Failure::usage(error).hint(
+            "an entry is [[model]] with match = \"vendor/name\" and rates = { input = \"3\", output = \"15\" }; \
+             without the file the built-in ones hold",
+        )
+    })
 }
 
 /// Where requests of other people's agents go.

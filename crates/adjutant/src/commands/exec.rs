@@ -53,7 +53,7 @@ pub async fn exec(args: ExecArgs) -> Result<ExitCode> {
         },
         Work::New { folder, .. } => folder.as_path(),
     };
-    let models = wiring::models(&model_args, folder)?;
+    let models = wiring::models(&model_args, &args.fallback, folder)?;
     let (sandbox, earlier) = match &work {
         Work::Earlier(session) => (session.spec.sandbox, Some(session.id.clone())),
         Work::New { asked, .. } => {

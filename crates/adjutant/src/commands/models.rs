@@ -4,11 +4,10 @@ use super::print;
 use crate::{
     failure::{Failure, Result},
     wiring,
-    words::{thousands, tokens},
+    words::{duration, thousands, tokens},
 };
-use adj_domain::{Rates, Tier, Timestamp};
-use adj_gateway::Entry;
-use adj_providers::Settings;
+use adj_domain::{ModelRef, Rates, Tier, Timestamp};
+use adj_gateway::{Entry, arrangements::ROUTE};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -16,6 +15,38 @@ use std::process::ExitCode;
 struct Listing<'a> {
     as_of: &'a str,
     models: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accounts: Vec<AccountRow<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<RouteRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct AccountRow<'a> {
+    account: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vendor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_env: Option<&'a str>,
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests_per_minute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_minute: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct RouteRow<'a> {
+    route: String,
+    targets: &'a [ModelRef],
+    move_on: Vec<&'static str>,
+    stay_ms: u64,
+    /// Whether each of its vendors can be called.
+    ready: bool,
 }
 
 #[derive(Serialize)]
@@ -36,7 +67,8 @@ struct Row<'a> {
 
 pub fn models(name: Option<&str>, json: bool) -> Result<ExitCode> {
     let catalogue = wiring::own_catalogue()?.unwrap_or_default();
-    let settings = Settings::from_env(&|name| std::env::var(name).ok()).map_err(Failure::usage)?;
+    let arrangements = wiring::own_arrangements()?;
+    let settings = wiring::settings(&arrangements)?;
     let ready = settings.which_vendors();
     let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
     let shown = |entry: &&Entry| name.is_none_or(|name| entry.name.contains(name));
@@ -51,12 +83,36 @@ pub fn models(name: Option<&str>, json: bool) -> Result<ExitCode> {
         tiers: entry.price.as_ref().map_or(&[], |price| &price.tiers),
         source: &entry.source,
     });
-    let listing = Listing { as_of: catalogue.as_of(), models: rows.collect() };
+    let holds = |text: &str| name.is_none_or(|name| text.contains(name));
+    let accounts = arrangements.accounts.iter().filter(|account| holds(&account.name)).map(|account| AccountRow {
+        account: &account.name,
+        vendor: account.vendor.as_deref(),
+        base_url: account.base_url.as_deref(),
+        key_env: account.key_env.as_deref(),
+        ready: ready.contains(&account.name.as_str()),
+        concurrency: account.limits.concurrency,
+        requests_per_minute: account.limits.requests_per_minute,
+        tokens_per_minute: account.limits.tokens_per_minute,
+    });
+    let routes = arrangements.routes.iter().map(|(name, route)| RouteRow {
+        route: format!("{ROUTE}/{name}"),
+        targets: &route.targets,
+        move_on: route.move_on.iter().map(|reason| reason.word()).collect(),
+        stay_ms: u64::try_from(route.stay.as_millis()).unwrap_or(u64::MAX),
+        ready: route.targets.iter().all(|target| ready.contains(&target.vendor.as_str())),
+    });
+    let routes = routes.filter(|row| holds(&row.route));
+    let listing = Listing {
+        as_of: catalogue.as_of(),
+        models: rows.collect(),
+        accounts: accounts.collect(),
+        routes: routes.collect(),
+    };
     if json {
         print(&format!("{}\n", serde_json::to_string(&listing).expect("names and numbers are JSON")))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if listing.models.is_empty() {
+    if listing.models.is_empty() && listing.accounts.is_empty() && listing.routes.is_empty() {
         let what = name.map_or_else(String::new, |name| format!(" whose name holds \"{name}\""));
         return Err(Failure::usage(format!("the catalogue has no model{what}"))
             .hint("a model that is not listed works all the same: --model vendor/name"));
@@ -67,10 +123,13 @@ pub fn models(name: Option<&str>, json: bool) -> Result<ExitCode> {
 
 fn render(listing: &Listing<'_>, today: &str) -> String {
     let width = listing.models.iter().map(|row| row.model.len()).max().unwrap_or(0);
-    let mut text = format!(
-        "  {:<width$}  {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
-        "model", "context", "output", "$ in", "$ out", "$ cached", "$ writing"
-    );
+    let mut text = String::new();
+    if !listing.models.is_empty() {
+        text = format!(
+            "  {:<width$}  {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
+            "model", "context", "output", "$ in", "$ out", "$ cached", "$ writing"
+        );
+    }
     for row in &listing.models {
         let size = |size: Option<u64>| size.map_or_else(|| "–".to_owned(), tokens);
         let price = |rate: Option<adj_domain::PerMillion>| rate.map_or_else(|| "–".to_owned(), |rate| rate.to_string());
@@ -101,9 +160,45 @@ fn render(listing: &Listing<'_>, today: &str) -> String {
         }
         text.push('\n');
     }
+    arranged(listing, &mut text);
     text.push_str(&format!(
         "\nPrices for a million tokens, as of {}. * the vendor's key or address is in the environment\n",
         listing.as_of
     ));
     text
+}
+
+/// Adds the user's own accounts and routes.
+fn arranged(listing: &Listing<'_>, text: &mut String) {
+    let mark = |ready: bool| if ready { '*' } else { ' ' };
+    let names = listing.accounts.iter().map(|row| row.account.len());
+    let width = names.chain(listing.routes.iter().map(|row| row.route.len())).max().unwrap_or(0);
+    if !listing.accounts.is_empty() {
+        text.push_str(if text.is_empty() { "  account\n" } else { "\n  account\n" });
+    }
+    for row in &listing.accounts {
+        let at = row.vendor.or(row.base_url).unwrap_or_default();
+        let limits = [
+            row.concurrency.map(|count| format!("{count} at a time")),
+            row.requests_per_minute.map(|count| format!("{} requests a minute", thousands(count))),
+            row.tokens_per_minute.map(|count| format!("{} tokens a minute", thousands(count))),
+        ];
+        let key = row.key_env.map(|name| format!("key in {name}"));
+        let said: Vec<String> = [Some(at.to_owned()), key].into_iter().chain(limits).flatten().collect();
+        text.push_str(&format!("{} {:<width$}  {}\n", mark(row.ready), row.account, said.join(", ")));
+    }
+    if !listing.routes.is_empty() {
+        text.push_str(if text.is_empty() { "  route\n" } else { "\n  route\n" });
+    }
+    for row in &listing.routes {
+        let targets: Vec<String> = row.targets.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(
+            "{} {:<width$}  {} on {}; waits {} for a limit\n",
+            mark(row.ready),
+            row.route,
+            targets.join(", then "),
+            row.move_on.join(", "),
+            duration(row.stay_ms)
+        ));
+    }
 }

@@ -88,7 +88,7 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         } else {
             let mut model = args.model.clone();
             model.model = Some(run.spec.model.clone());
-            wiring::models(&model, folder)?
+            wiring::models(&model, &args.fallback, folder)?
         };
         return Ok(Plan {
             id: id.clone(),
@@ -114,7 +114,7 @@ async fn prepare(state: &Path, args: &RunArgs) -> Result<Plan> {
         let prompt = read_prompt(args.prompt.clone().expect("the command line demands a prompt"))?;
         let folder = args.dir.as_deref().unwrap_or(Path::new("."));
         let folder = std::path::absolute(folder).with_context(|| format!("cannot use {}", folder.display()))?;
-        (wiring::models(&args.model, &folder)?, prompt, folder, args.gate.clone())
+        (wiring::models(&args.model, &args.fallback, &folder)?, prompt, folder, args.gate.clone())
     };
     let asked = Asked::of(&policy_at(&folder)?, &args.confinement)?;
     asked.check_secrets(state)?;

@@ -15,6 +15,7 @@ use adj_domain::{ModelRef, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, NewProgram};
 use adj_gateway::{
     CancellationToken, Gateway,
+    arrangements::ROUTE,
     endpoint::{Bounds, Endpoint, HomeRoute, ServeError, Tokens},
 };
 use anyhow::Context;
@@ -55,7 +56,11 @@ pub async fn gateway(args: GatewayArgs) -> ExitCode {
 async fn serve(args: &GatewayArgs) -> Result<ExitCode> {
     let state = wiring::state_dir()?;
     let folder = work_folder(args.cd.as_deref())?;
-    let models = wiring::models(&args.model, &folder)?;
+    let models = wiring::models(&args.model, &[], &folder)?;
+    if models.model.vendor == ROUTE {
+        return Err(Failure::usage(format!("{} is a route, and requests of other programs take none", models.model))
+            .hint("name a model with --model"));
+    }
     let route = wiring::home_route(&models, args.model.model.is_some());
     let gateway = Arc::new(models.gateway);
     let engine = wiring::engine(&state, Arc::clone(&gateway), SandboxMode::DangerFullAccess)?;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod cassettes;
+mod failover;
 mod planted;
 mod schema;
 mod secrets;
