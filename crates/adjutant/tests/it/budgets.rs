@@ -154,7 +154,7 @@ fn what_is_no_budget_is_wrong_usage_and_an_unknown_price_is_refused_with_a_way_o
 fn a_run_pauses_at_its_budget_and_goes_on_when_there_is_more() {
     let world = World::new();
     let folder = world.path("demo").display().to_string();
-    let words = ["run", "--demo", "--dir", &folder, "--budget", "40k-tokens"];
+    let words = ["run", "--demo", "--dir", &folder, "--budget", "12k-tokens"];
     let done = world.run(world.home.path(), &words).exits(8);
     let (run, _) = world.only_run();
     assert!(done.err.contains(&format!("the budget of run:{run} is reached")), "{done}");
