@@ -11,7 +11,7 @@ use adj_domain::{
     RequestResult, SandboxMode, Session, SessionEvent, SessionId, SessionSpec, Status, StopReason, WorkspaceSpec,
     event::EventBody,
 };
-use adj_gateway::endpoint::{Closing, Meter, Opening, Operation, Outcome, Refusal, RefusalKind};
+use adj_gateway::endpoint::{Closing, Facts, Meter, Opening, Operation, Outcome, Refusal, RefusalKind};
 use adj_gateway::{Bound, Pricing, Quote};
 use adj_store::{AppendError, Batch, Fence};
 use async_trait::async_trait;
@@ -223,14 +223,19 @@ impl Writer {
         let id = asking.opening.request.clone();
         let unpriced = self.session.spec.budget.unpriced.clone();
         let models = &self.engine.0.parts.models;
-        let counts_only = asking.opening.operation == Operation::CountTokens;
-        // Nobody has looked at the body: there may be pictures and documents in it.
-        let quote = models.quote_body(&asking.opening.model, asking.opening.request_bytes, false, None);
-        let quote = match counts_only {
-            true => Quote { bound: Ok(Bound { input: 0, output: 0 }), pricing: Pricing::Free, ..quote },
-            false => quote.assuming(&unpriced),
+        let Opening { model, request_bytes, asks, operation, .. } = &*asking.opening;
+        let counts_only = *operation == Operation::CountTokens;
+        let quote_of = |facts: Facts| match models.quote_body(model, *request_bytes, facts.is_text, facts.max_output) {
+            quote if counts_only => Quote { bound: Ok(Bound { input: 0, output: 0 }), pricing: Pricing::Free, ..quote },
+            quote => quote.assuming(&unpriced),
         };
-        let (hold, reservation) = reserve(&self.session, &id, &quote, self.caps.clone(), None);
+        let mut quote = quote_of(Facts { is_text: false, max_output: None });
+        let (mut hold, mut reservation) = reserve(&self.session, &id, &quote, self.caps.clone(), None);
+        // The body is looked at where something depends on it.
+        if !self.caps.is_empty() || self.engine.is_limited(&hold.purses).await? {
+            quote = quote_of(asks.facts());
+            (hold, reservation) = reserve(&self.session, &id, &quote, self.caps.clone(), None);
+        }
         let mut started = self.started(&asking.opening);
         if let SessionEvent::ModelRequestStarted { hold, .. } = &mut started {
             *hold = Some(reservation);

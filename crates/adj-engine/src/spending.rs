@@ -257,7 +257,8 @@ impl Payer for Purse {
 }
 
 impl Engine {
-    async fn is_limited(&self, purses: &[PurseKey]) -> Result<bool, EngineError> {
+    /// Whether a limit that the books keep depends on what is set aside in these purses.
+    pub(crate) async fn is_limited(&self, purses: &[PurseKey]) -> Result<bool, EngineError> {
         Ok(self.store().standing(purses).await?.iter().any(|standing| !standing.limits.is_empty()))
     }
 

@@ -2,11 +2,11 @@
 
 use crate::world::{World, check_folds};
 use adj_domain::{
-    BlobHash, Cost, EventId, FailureKind, IdleReason, Micros, RequestResult, Session, SessionEvent, Status, StopReason,
-    Usage,
+    Amounts, BlobHash, Budget, Cost, EventId, FailureKind, IdleReason, Micros, PurseKey, RequestResult, Session,
+    SessionEvent, Status, StopReason, Usage,
 };
 use adj_engine::{Engine, EngineError, Hosted, Interrupt, NewProgram};
-use adj_gateway::endpoint::{Attribution, Closing, Meter, Opening, Operation, Outcome, Wire};
+use adj_gateway::endpoint::{Asks, Attribution, Closing, Meter, Opening, Operation, Outcome, Wire};
 use std::{sync::Arc, time::Duration};
 
 async fn hosted(world: &World, engine: &Engine) -> Hosted {
@@ -33,6 +33,7 @@ fn opening(world: &World, name: &str) -> Opening {
         attribution: Attribution { agent: Some(name.to_owned()), ..Attribution::default() },
         request_bytes: 40,
         body_hash: BlobHash::of(b"body"),
+        asks: Asks::new(br#"{"max_output_tokens":1000,"input":"hi"}"#.as_slice().into()),
         converted: true,
     }
 }
@@ -159,4 +160,48 @@ async fn results(world: &World, engine: &Engine) -> Vec<RequestResult> {
         _ => None,
     });
     ended.collect()
+}
+
+#[tokio::test]
+async fn a_programs_requests_are_held_to_its_budget() {
+    let mut world = World::new();
+    world.prices = "[[model]]\nmatch = \"vendor/own\"\ncontext = 200000\nrates = { input = \"0\", output = \"10\" }";
+    let engine = world.engine("  - say: never");
+    let new = NewProgram {
+        name: "codex".to_owned(),
+        argv: vec!["codex".to_owned()],
+        model: "vendor/own".parse().unwrap(),
+        folder: world.work_dir().to_str().unwrap().to_owned(),
+        title: None,
+        budget: Budget {
+            session: "USD".parse().map(|usd| Amounts::default().with(usd, 10_500)).unwrap(),
+            ..Budget::default()
+        },
+    };
+    engine.create_hosted(&world.id, new).await.unwrap();
+    let hosted = engine.host(&world.id).await.unwrap();
+    let teller = hosted.teller();
+    // The answer may have 1,000 tokens, which is a cent; what is left then is too little for another.
+    teller.open(opening(&world, "a")).await.unwrap();
+    let second = tokio::spawn({
+        let (teller, asking) = (teller.clone(), opening(&world, "b"));
+        async move { teller.open(asking).await }
+    });
+    // It waits for the first, whose answer was short: then it fits.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert!(!second.is_finished());
+    teller.close(closing(&world, "a", Outcome::Answered));
+    second.await.unwrap().unwrap();
+    teller.close(Closing { usage: None, ..closing(&world, "b", Outcome::Abandoned) });
+    // Of the second nobody knows what it has cost.
+    let refused = teller.open(opening(&world, "c")).await.unwrap_err();
+    assert!(refused.message.contains("budget_reached"), "{}", refused.message);
+    let session = hosted.end(0).await.unwrap();
+    assert!(session.program_requests.is_empty());
+    let standing = engine.store().standing(&[PurseKey::Session(world.id.clone())]).await.unwrap();
+    let sum = standing[0].sums[&"USD".parse().unwrap()];
+    assert_eq!((sum.at_least, sum.at_most, sum.held), (10, 10_010, 0));
+    let story = world.story(&engine).await;
+    assert!(story.contains("span.model_request_start span.model_request_end budget.reached"), "{story}");
+    check_folds(&world.id, &engine.events(&world.log()).await.unwrap());
 }

@@ -264,6 +264,7 @@ mod tests {
             attribution: Attribution::default(),
             request_bytes: 0,
             body_hash: BlobHash::of(b""),
+            asks: crate::endpoint::Asks::default(),
             converted: true,
         };
         let meter: Arc<dyn Meter> = Arc::new(Nobody);

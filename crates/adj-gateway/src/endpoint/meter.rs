@@ -1,6 +1,6 @@
 //! What is written down of every request: once before it leaves, once when it is over.
 
-use super::{Attribution, Refusal, Wire};
+use super::{Asks, Attribution, Refusal, Wire};
 use crate::{
     Gateway,
     door::Permit,
@@ -33,6 +33,8 @@ pub struct Opening {
     pub attribution: Attribution,
     pub request_bytes: u64,
     pub body_hash: BlobHash,
+    /// For those who have to know how much it can come to.
+    pub asks: Asks,
     /// Whether the request is made anew for another wire.
     pub converted: bool,
 }

@@ -1,7 +1,7 @@
 //! The server: connections, their bounds, and what each request goes through.
 
 use super::{
-    Attribution, Meter, Opening, Question, Refusal, RefusalKind, Route, Tokens, Wire,
+    Asks, Attribution, Meter, Opening, Question, Refusal, RefusalKind, Route, Tokens, Wire,
     body::{self, Body, Room},
     call::{Ask, Call, shown_tokens},
     convert::Converting,
@@ -237,6 +237,7 @@ impl Inner {
             attribution: Attribution::of(&head.headers),
             request_bytes: held.bytes.len() as u64,
             body_hash: BlobHash::of(&held.bytes),
+            asks: Asks::new(held.bytes.clone()),
             converted: same.is_none(),
         };
         let asked = Asked {
