@@ -139,9 +139,8 @@ impl Departure<'_> {
             let is_limited = !caps.is_empty() || self.engine.is_limited(&hold.purses).await?;
             let refusal = match self.append(Some((&hold, reservation))).await? {
                 Ok(()) => {
-                    let (engine, fence, unpriced) = (self.engine.clone(), self.fence.clone(), unpriced.clone());
-                    let payer = Arc::new(Purse { engine, fence, hold, unpriced: unpriced.clone() });
-                    let tab = Tab { quote, unpriced, is_limited, payer };
+                    let payer = Arc::new(Purse { engine: self.engine.clone(), fence: self.fence.clone(), hold });
+                    let tab = Tab { quote, is_limited, payer };
                     return Ok(Departed::Paid(Box::new(Paid { request, tab, shortened })));
                 }
                 Err(refusal) => refusal,
@@ -220,15 +219,13 @@ struct Purse {
     engine: Engine,
     fence: Fence,
     hold: Hold,
-    unpriced: Unpriced,
 }
 
 #[async_trait]
 impl Payer for Purse {
-    async fn another(&self, number: u32, last: &Charge, quote: &Quote) -> Result<(), Unpaid> {
+    async fn another(&self, number: u32, last: &Charge) -> Result<(), Unpaid> {
         let of = |number| AttemptId { number, ..self.hold.attempt.clone() };
-        let (amounts, gap) = quote.most(&self.unpriced);
-        let hold = Hold { attempt: of(number), amounts, gap, ..self.hold.clone() };
+        let hold = Hold { attempt: of(number), ..self.hold.clone() };
         let since = Instant::now();
         // Before it waits for others: nobody waits while something is set aside for him that is not under way.
         let settle = vec![LedgerOp::Close { attempt: of(number - 1), charge: last.clone() }];

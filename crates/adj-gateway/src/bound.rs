@@ -159,6 +159,8 @@ pub struct Quote {
     pub pricing: Pricing,
     /// It is paid for by a subscription, and its price only says how much of that it takes.
     pub is_quota: bool,
+    /// What the same comes to at the models that the request may go on to.
+    pub others: Vec<Quote>,
 }
 
 impl Quote {
@@ -169,11 +171,30 @@ impl Quote {
             (Pricing::Unknown, Some(price)) => Pricing::Priced { price, entry: unpriced.to_string() },
             (known, _) => known,
         };
-        Self { pricing, ..self }
+        let others = self.others.into_iter().map(|other| other.assuming(unpriced)).collect();
+        Self { pricing, others, ..self }
     }
 
-    /// What has to be set aside, and why that is not all that it can cost.
+    /// The same for one of the models alone.
+    pub fn of(&self, model: &ModelRef) -> &Self {
+        self.others.iter().find(|other| other.model == *model).unwrap_or(self)
+    }
+
+    /// What has to be set aside, and why that is not all that it can cost: at whichever model it comes to most.
     pub fn most(&self, unpriced: &Unpriced) -> (Amounts, Option<Gap>) {
+        let (mut amounts, mut gap) = self.most_here(unpriced);
+        for other in &self.others {
+            let (more, missing) = other.most_here(unpriced);
+            for (unit, amount) in more.0 {
+                let most = amounts.0.entry(unit).or_default();
+                *most = (*most).max(amount);
+            }
+            gap = gap.or(missing);
+        }
+        (amounts, gap)
+    }
+
+    pub(crate) fn most_here(&self, unpriced: &Unpriced) -> (Amounts, Option<Gap>) {
         let bound = match self.bound {
             Ok(bound) => bound,
             Err(Unboundable(field)) => return (Amounts::default(), Some(Gap::Unboundable { field: field.to_owned() })),
@@ -193,8 +214,8 @@ impl Quote {
 
     /// What so many tokens come to at most.
     pub fn at_most(&self, input: u64, output: u64) -> Amounts {
-        let quote = Self { bound: Ok(Bound { input, output }), ..self.clone() };
-        quote.most(&Unpriced::Refuse).0
+        let quote = Self { bound: Ok(Bound { input, output }), others: Vec::new(), ..self.clone() };
+        quote.most_here(&Unpriced::Refuse).0
     }
 
     /// What this usage comes to.
@@ -210,8 +231,18 @@ impl Quote {
         }
     }
 
-    /// The longest answer for which no more than `left` has to be set aside, if that is worth asking for.
+    /// The longest answer for which no more than `left` has to be set aside at any model, if that is worth asking for.
     pub fn output_within(&self, unit: &Unit, left: u64, asked: u32) -> Option<u32> {
+        if self.others.is_empty() {
+            return self.output_here(unit, left, asked);
+        }
+        let most = |quote: &Self| quote.most_here(&Unpriced::Ignore).0.get(unit);
+        let beyond = [self].into_iter().chain(&self.others).filter(|quote| most(quote) > left);
+        let shortest = beyond.map(|quote| quote.output_here(unit, left, asked)).try_fold(asked, |a, b| Some(a.min(b?)));
+        shortest.filter(|output| *output < asked)
+    }
+
+    fn output_here(&self, unit: &Unit, left: u64, asked: u32) -> Option<u32> {
         let bound = self.bound.ok()?;
         // What the bound adds to what is asked for grows with it.
         let most = |output: u32| {

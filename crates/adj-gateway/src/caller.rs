@@ -4,7 +4,7 @@ use crate::{
     WaitsFor,
     bound::{Known, Quote},
 };
-use adj_domain::{Charge, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Refusal, Unpriced};
+use adj_domain::{Charge, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Refusal};
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -61,16 +61,14 @@ pub enum Unpaid {
 #[async_trait]
 pub trait Payer: std::fmt::Debug + Send + Sync {
     /// Is asked before another attempt, where the one before may have been billed as `last` says. Holds are numbered from 1, and
-    /// the first was opened before the call; `quote` is what the next attempt can come to, also at another model.
-    async fn another(&self, number: u32, last: &Charge, quote: &Quote) -> Result<(), Unpaid>;
+    /// the first was opened before the call.
+    async fn another(&self, number: u32, last: &Charge) -> Result<(), Unpaid>;
 }
 
 /// How a request is paid for.
 #[derive(Debug, Clone)]
 pub struct Tab {
     pub quote: Quote,
-    /// What is taken for the price of a model that has none.
-    pub unpriced: Unpriced,
     /// Some budget depends on what was set aside: an answer that goes beyond it is cut.
     pub is_limited: bool,
     pub payer: Arc<dyn Payer>,
@@ -79,7 +77,7 @@ pub struct Tab {
 impl Tab {
     /// Nobody looks at what it costs.
     pub fn open(quote: Quote) -> Self {
-        Self { quote, unpriced: Unpriced::default(), is_limited: false, payer: Arc::new(Unlimited) }
+        Self { quote, is_limited: false, payer: Arc::new(Unlimited) }
     }
 }
 
@@ -88,7 +86,7 @@ struct Unlimited;
 
 #[async_trait]
 impl Payer for Unlimited {
-    async fn another(&self, _: u32, _: &Charge, _: &Quote) -> Result<(), Unpaid> {
+    async fn another(&self, _: u32, _: &Charge) -> Result<(), Unpaid> {
         Ok(())
     }
 }

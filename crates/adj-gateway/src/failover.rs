@@ -75,8 +75,8 @@ impl Reason {
             FailureKind::Protocol => Some(Self::Protocol),
             FailureKind::InvalidRequest
             | FailureKind::ContextTooLong
-            | FailureKind::Budget
-            | FailureKind::Cancelled => None,
+            | FailureKind::Cancelled
+            | FailureKind::Budget => None,
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
     use FailureKind::*;
     use proptest::prelude::*;
 
-    const KINDS: [FailureKind; 11] = [
+    const KINDS: [FailureKind; 12] = [
         Connection,
         Timeout,
         Authentication,
@@ -150,6 +150,7 @@ mod tests {
         Protocol,
         Server,
         Cancelled,
+        Budget,
     ];
 
     fn failover(count: usize) -> Failover {
@@ -172,6 +173,7 @@ mod tests {
             (InvalidRequest, None),
             (ContextTooLong, None),
             (Cancelled, None),
+            (Budget, None),
         ];
         for (kind, expected) in cases {
             let first = (1..100).find(|failures| failover(2).goes_on(kind, *failures, Duration::ZERO, Duration::ZERO));

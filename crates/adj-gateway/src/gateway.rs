@@ -121,7 +121,7 @@ impl Gateway {
 
     /// What is known of a model's price.
     fn pricing(&self, model: &ModelRef) -> Pricing {
-        let entry = self.catalogue().find(&self.as_its_vendors(model), Timestamp::now());
+        let entry = self.catalogue().find(&self.known_as(model), Timestamp::now());
         match entry.and_then(|entry| entry.price.clone().map(|price| (price, entry.to_string()))) {
             Some((price, entry)) => Pricing::Priced { price, entry },
             None if model.vendor == "scripted" || self.free.contains(&model.vendor) => Pricing::Free,
@@ -132,18 +132,12 @@ impl Gateway {
     /// The same as [`ModelCaller::quote`], for a request of which no more than a bound is known.
     pub fn quote_within(&self, model: &ModelRef, bound: Result<Bound, Unboundable>) -> Quote {
         let is_quota = self.on_quota.contains(&model.vendor);
-        Quote { model: model.clone(), bound, pricing: self.pricing(model), is_quota }
-    }
-
-    /// What one attempt at a request can come to at its own model.
-    fn quote_of(&self, request: &ModelRequest, known: Option<Known>) -> Quote {
-        let (window, _) = self.sizes(&request.model);
-        self.quote_within(&request.model, Bound::of(request, window, known))
+        Quote { model: model.clone(), bound, pricing: self.pricing(model), is_quota, others: Vec::new() }
     }
 
     /// How many tokens a prompt of a model may have, and an answer, where that is known.
     pub fn sizes(&self, model: &ModelRef) -> (Option<u64>, Option<u32>) {
-        let entry = self.catalogue().find(&self.as_its_vendors(model), Timestamp::now());
+        let entry = self.catalogue().find(&self.known_as(model), Timestamp::now());
         (entry.and_then(|entry| entry.context), entry.and_then(|entry| entry.max_output))
     }
 
@@ -163,12 +157,11 @@ impl Gateway {
 
     /// Returns what an answer of a model cost, if that is known.
     pub fn cost(&self, model: &ModelRef, usage: Usage) -> Option<Cost> {
-        let cost = self.catalogue().cost(&self.as_its_vendors(model), usage, Timestamp::now());
-        cost.map(|cost| Cost { is_quota: self.on_quota.contains(&model.vendor), ..cost })
+        self.catalogue().cost(&self.known_as(model), usage, Timestamp::now())
     }
 
-    /// The name under which the catalogue knows a model of an account.
-    fn as_its_vendors(&self, model: &ModelRef) -> ModelRef {
+    /// The model by its vendor's own name, where an account has another.
+    fn known_as(&self, model: &ModelRef) -> ModelRef {
         let vendor = self.vendors_of.get(&model.vendor).unwrap_or(&model.vendor);
         ModelRef { vendor: vendor.clone(), name: model.name.clone() }
     }
@@ -234,10 +227,10 @@ impl Gateway {
                 return Err(ProviderError::new(FailureKind::InvalidRequest, self.no_such_vendor(target)));
             };
             let request = ModelRequest { model: target.clone(), ..request.clone() };
+            bill.turn_to(target);
             way.passages.push(Passage::new(&account.door, &self.retries_on(failover, next.is_some(), way)));
             let passage = way.passages.last_mut().expect("it was just pushed");
             let onward = next.map(|_| failover);
-            bill.turn_to(target, || self.quote_of(&request, None));
             let error = match self.call_with_retries(account, &request, on_delta, passage, onward, bill).await {
                 Ok(answer) => {
                     self.remember(&request, asked_for, place);
@@ -433,13 +426,21 @@ fn milliseconds(time: Duration) -> u64 {
 #[async_trait]
 impl ModelCaller for Gateway {
     fn quote(&self, request: &ModelRequest, known: Option<Known>) -> Quote {
-        let Some(failover) = self.failovers.get(&request.model.to_string()) else {
-            return self.quote_of(request, known);
-        };
-        let first = failover.targets.get(self.place_of(request)).or(failover.targets.first());
-        let model = first.unwrap_or(&request.model).clone();
-        // What one model has counted of the prompt is nothing that another one goes by.
-        self.quote_of(&ModelRequest { model, ..request.clone() }, None)
+        let alone = std::slice::from_ref(&request.model);
+        let targets = self.failovers.get(&request.model.to_string()).map_or(alone, |failover| &failover.targets);
+        // Another vendor has counted in tokens of its own.
+        let known = known.filter(|_| targets.len() == 1);
+        let mut quotes = targets.iter().map(|target| {
+            let (window, _) = self.sizes(target);
+            let model = self.known_as(target);
+            let bound = match model == request.model {
+                true => Bound::of(request, window, known),
+                false => Bound::of(&ModelRequest { model, ..request.clone() }, window, known),
+            };
+            self.quote_within(target, bound)
+        });
+        let first = quotes.next().expect("a list names at least one model");
+        Quote { others: quotes.collect(), ..first }
     }
 
     fn quote_body(&self, model: &ModelRef, bytes: u64, is_text: bool, max_output: Option<u32>) -> Quote {
@@ -468,8 +469,9 @@ impl ModelCaller for Gateway {
         match outcome {
             Ok((target, answer)) => {
                 let cost = self.cost(&target, answer.usage);
+                let cost = cost.map(|cost| Cost { is_quota: tab.quote.of(&target).is_quota, ..cost });
                 let answered_by = Some(target).filter(|target| *target != request.model);
-                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, answered_by, moved, charges, ..answer })
+                Ok(ModelAnswer { attempts, latency_ms, queued_ms, cost, charges, answered_by, moved, ..answer })
             }
             Err(error) => Err(ModelFailure {
                 kind: error.kind,

@@ -18,8 +18,8 @@ const SLACK_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Bill<'t> {
     tab: &'t Tab,
-    /// At the model that is asked.
-    quote: Quote,
+    /// For the model that is asked.
+    quote: &'t Quote,
     /// The attempt under way.
     spend: Option<Spend>,
     /// How often something was set aside.
@@ -31,15 +31,12 @@ pub(crate) struct Bill<'t> {
 
 impl<'t> Bill<'t> {
     pub(crate) fn new(tab: &'t Tab) -> Self {
-        Self { tab, quote: tab.quote.clone(), spend: None, holds: 1, charges: Vec::new(), refusal: None }
+        Self { tab, quote: &tab.quote, spend: None, holds: 1, charges: Vec::new(), refusal: None }
     }
 
-    /// Goes on at another model's price. What was set aside at the price before is given back, as far as it was not used up.
-    pub(crate) fn turn_to(&mut self, model: &ModelRef, quote: impl FnOnce() -> Quote) {
-        if self.quote.model != *model {
-            self.charges.resize(self.holds as usize, Charge::default());
-            self.quote = quote().assuming(&self.tab.unpriced);
-        }
+    /// From here on another model is asked.
+    pub(crate) fn turn_to(&mut self, model: &ModelRef) {
+        self.quote = self.tab.quote.of(model);
     }
 
     /// Sets something aside for the next attempt, if the last may have used up what there was.
@@ -47,7 +44,7 @@ impl<'t> Bill<'t> {
         let Some(last) = self.charges.last().filter(|_| self.charges.len() == self.holds as usize) else {
             return Ok(());
         };
-        if let Err(unpaid) = self.tab.payer.another(self.holds + 1, last, &self.quote).await {
+        if let Err(unpaid) = self.tab.payer.another(self.holds + 1, last).await {
             let error = ProviderError::new(FailureKind::Budget, unpaid.to_string());
             if let Unpaid::Refused(refusal) = unpaid {
                 self.refusal = Some(refusal);
@@ -70,7 +67,7 @@ impl<'t> Bill<'t> {
 
     /// The attempt under way came to no answer.
     pub(crate) fn ended(&mut self, error: Option<&ProviderError>) {
-        let charge = self.spend.take().map(|spend| spend.charge(&self.quote, error)).unwrap_or_default();
+        let charge = self.spend.take().map(|spend| spend.charge(self.quote, error)).unwrap_or_default();
         if !charge.is_nothing() {
             self.charges.push(charge);
         }
@@ -129,7 +126,7 @@ impl Spend {
         if let Some(usage) = self.reported.filter(|usage| usage.output_tokens > output) {
             return Some(format!("it has {} tokens, and {output} were set aside for it", usage.output_tokens));
         }
-        let (most, _) = quote.most(&Unpriced::Refuse);
+        let (most, _) = quote.most_here(&Unpriced::Refuse);
         if let Some(usage) = self.reported {
             let so_far = quote.amounts(usage);
             let beyond = so_far.0.iter().find(|(unit, amount)| most.0.get(unit).is_some_and(|most| *amount > most));
@@ -148,7 +145,7 @@ impl Spend {
         if error.is_some_and(is_unbilled) && !self.has_begun {
             return Charge::default();
         }
-        let (most, _) = quote.most(&Unpriced::Refuse);
+        let (most, _) = quote.most_here(&Unpriced::Refuse);
         let Ok(bound) = quote.bound else { return Charge::up_to(most) };
         if !self.has_begun {
             return Charge::up_to(most);

@@ -34,7 +34,13 @@ fn price() -> impl Strategy<Value = Price> {
 
 fn quote(price: Price, input: u64, output: u64) -> Quote {
     let pricing = Pricing::Priced { price, entry: "x".to_owned() };
-    Quote { model: "a/b".parse().unwrap(), bound: Ok(Bound { input, output }), pricing, is_quota: false }
+    Quote {
+        model: "a/b".parse().unwrap(),
+        bound: Ok(Bound { input, output }),
+        pricing,
+        is_quota: false,
+        others: Vec::new(),
+    }
 }
 
 proptest! {

@@ -2,10 +2,11 @@
 
 use crate::{request, text_of};
 use adj_domain::{
-    Caller, FailureKind, Item, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Moved, SessionId, Usage,
+    Caller, FailureKind, Item, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Moved, SessionId, Unit, Unpriced,
+    Usage,
 };
 use adj_gateway::{
-    CancellationToken, Catalogue, Delta, Failover, Gateway, ModelCaller, OnDelta, RetryPolicy,
+    CancellationToken, Catalogue, Delta, Failover, Gateway, ModelCaller, OnDelta, Quote, RetryPolicy,
     failover::{MOST_ATTEMPTS, Reason},
     ignore_deltas,
 };
@@ -205,6 +206,18 @@ async fn what_is_lost_is_said_and_the_price_is_that_of_whoever_answered() {
     let answer = gateway.call(asked.clone(), on_delta, CancellationToken::new()).await.expect("somebody answers");
     assert_eq!(answer.moved[0].lost, ["2 records of reasoning", "the vendor's cache"]);
     assert_eq!(answer.cost.map(|cost| cost.amount.to_string()).as_deref(), Some("2.00"));
+    // What is set aside is enough for whichever model answers; what is taken is what the one that answered costs.
+    let quote = gateway.quote(&asked, None);
+    let unit = Unit::Money("USD".parse().expect("a currency"));
+    let at = |name: &str| {
+        Quote { others: Vec::new(), ..quote.of(&model(name)).clone() }.most(&Unpriced::Refuse).0.get(&unit)
+    };
+    assert!(at("v0/m") > at("v1/m") && at("v1/m") > 0);
+    assert_eq!(quote.most(&Unpriced::Refuse).0.get(&unit), at("v0/m"));
+    let short = quote.output_within(&unit, at("v0/m") - 1, 1_000_000);
+    assert!(short.is_some_and(|output| output < 1_000_000), "{short:?}");
+    let taken: Vec<u64> = answer.charges.iter().map(|charge| charge.at_most.get(&unit)).collect();
+    assert_eq!(taken, [2_000_000]);
     assert_eq!(answer.usage, Usage { input_tokens: 1_000_000, ..Usage::default() });
     // The conversation goes along as it is; each wire leaves out the reasoning of others.
     assert_eq!(second.asked()[0], ModelRequest { model: model("v1/m"), ..asked });
