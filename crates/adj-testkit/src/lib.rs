@@ -9,4 +9,4 @@ pub mod vendor;
 
 pub use git::{GitRepository, git_repository};
 pub use home::Home;
-pub use vendor::{Asked, FakeVendor, Reply, TokenCounts, Wire};
+pub use vendor::{Asked, FakeVendor, Reply, TokenCounts, Wire, gemini_signature};

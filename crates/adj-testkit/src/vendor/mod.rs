@@ -6,6 +6,7 @@ mod render;
 mod reply;
 mod serve;
 
+pub use render::gemini_signature;
 pub use reply::{Reply, TokenCounts};
 pub use serve::{Asked, FakeVendor};
 

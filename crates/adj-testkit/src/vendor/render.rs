@@ -363,6 +363,13 @@ fn gemini_chunk(model: &str, number: usize, parts: Value, finish: Value, usage: 
     format!("data: {chunk}\r\n\r\n")
 }
 
+/// Returns the signature of these thoughts. Clients take nothing but base64, and hexadecimal digits by fours are some.
+pub fn gemini_signature(thoughts: &str) -> String {
+    let digits = thoughts.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let padding = "0".repeat(digits.len().next_multiple_of(4) - digits.len());
+    format!("{SIGNED}{digits}{padding}")
+}
+
 /// The first call is signed, or else the last part of the answer.
 fn gemini(answer: &Rendered<'_>) -> Vec<String> {
     let chunk = |part: Value| gemini_chunk(answer.model, answer.number, json!([part]), Value::Null, None);
@@ -370,10 +377,7 @@ fn gemini(answer: &Rendered<'_>) -> Vec<String> {
         Block::Reasoning(text) => text.as_str(),
         Block::Text(_) | Block::Call { .. } => "",
     });
-    // Clients take nothing but base64, and hexadecimal digits by fours are some.
-    let digits = thoughts.collect::<String>().bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let padding = "0".repeat(digits.len().next_multiple_of(4) - digits.len());
-    let mut signature = Some(format!("{SIGNED}{digits}{padding}"));
+    let mut signature = Some(gemini_signature(&thoughts.collect::<String>()));
     let mut events = Vec::new();
     let mut calls = 0;
     for block in answer.blocks {

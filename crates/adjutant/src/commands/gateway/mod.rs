@@ -144,6 +144,7 @@ impl Open {
     async fn wait(&self) -> Result<()> {
         let mut interrupts = signal(SignalKind::interrupt())?;
         let mut terminates = signal(SignalKind::terminate())?;
+        raise_open_files();
         print(&self.door.exports())?;
         say(&format!("Recording into {}. Press Ctrl+C to stop\n", self.session));
         tokio::select! {
@@ -175,7 +176,10 @@ async fn run(args: &GatewayArgs, door: &Door, folder: &Path, private: &Path) -> 
     // From before the start: a signal to all of us is the program's to answer.
     let mut signals = Signals::listen()?;
     let ended = match command.spawn() {
-        Ok(child) => signals.pass_on(child).await.map(code),
+        Ok(child) => {
+            raise_open_files();
+            signals.pass_on(child).await.map(code)
+        }
         Err(error) => could_not(&error, program),
     };
     if let Some(files) = told.files {
@@ -183,6 +187,14 @@ async fn run(args: &GatewayArgs, door: &Door, folder: &Path, private: &Path) -> 
         let _ = std::fs::remove_dir_all(files);
     }
     Ok(ended.context("cannot wait for the program")?)
+}
+
+/// Each connection takes two files. The program has begun by then, with the limits that it was given.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is not allowed, there are as many as there were.
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
 }
 
 /// What is sent to us alone is the program's too; what the terminal sends, it got itself.
