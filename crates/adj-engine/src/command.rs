@@ -163,7 +163,7 @@ impl fmt::Debug for CommandDoor {
 #[derive(Debug)]
 pub enum DoorNews {
     /// A `network.decided`, before a byte goes out.
-    Decided(SessionEvent),
+    Decided(Box<SessionEvent>),
     /// A person is to be asked; dropping `reply` is a denial.
     Asked { to: Destination, expires_at: Timestamp, reply: oneshot::Sender<bool> },
 }
@@ -180,13 +180,13 @@ impl CommandDoor {
     /// Waits for the next thing that happens. Nothing is let through while too much of it is waiting here.
     pub async fn news(&self) -> Option<DoorNews> {
         Some(match self.door.news.lock().await.recv().await? {
-            News::Decided(decided) => DoorNews::Decided(SessionEvent::NetworkDecided {
+            News::Decided(decided) => DoorNews::Decided(Box::new(SessionEvent::NetworkDecided {
                 to: decided.to,
                 protocol: protocol(decided.protocol).to_owned(),
                 ruling: decided.ruling,
                 address: decided.addresses.first().map(ToString::to_string),
                 secrets: decided.used_secrets,
-            }),
+            })),
             News::Asked { to, expires_at, reply } => {
                 let (answer, answered) = oneshot::channel();
                 let (door, place) = (Arc::clone(&self.door), (to.host.clone(), to.port));

@@ -39,7 +39,7 @@ pub struct TurnEnd {
 }
 
 enum Done {
-    Model { id: EventId, answer: Result<ModelAnswer, ModelFailure>, shortened: Option<Refusal> },
+    Model { id: EventId, answer: Box<Result<ModelAnswer, ModelFailure>>, shortened: Option<Refusal> },
     Tool { id: EventId, outcome: ToolOutcome, full: Option<BlobHash> },
     Bound { call: EventId, binding: BlobHash, expires_at: Timestamp },
 }
@@ -176,10 +176,10 @@ async fn work_claimed(
                 Input::Interrupt
             }
             Some(done) = running.join_next() => match done.expect("an effect does not panic")? {
-                Done::Model { id, answer: Ok(answer), shortened } => {
-                    Input::Answered { request: id, answer, shortened }
-                }
-                Done::Model { id, answer: Err(failure), .. } => Input::Failed { request: id, failure },
+                Done::Model { id, answer, shortened } => match *answer {
+                    Ok(answer) => Input::Answered { request: id, answer, shortened },
+                    Err(failure) => Input::Failed { request: id, failure },
+                },
                 Done::Tool { id, outcome, full } => {
                     order.ended();
                     Input::ToolAnswered { call: id, outcome, full_output: full }
@@ -414,5 +414,5 @@ async fn call_model(engine: &Engine, session: SessionId, id: EventId, paid: Paid
     // Dropping the task, as when the loop ends early, cancels the call.
     let Paid { request, tab, shortened } = paid;
     let answer = engine.0.parts.models.call_for(tab, request, Arc::new(on_delta), CancellationToken::new()).await;
-    Done::Model { id, answer, shortened }
+    Done::Model { id, answer: Box::new(answer), shortened }
 }

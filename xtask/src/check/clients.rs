@@ -5,8 +5,11 @@ use crate::{peers, repository::Repository, toolbox};
 use anyhow::Result;
 use std::path::PathBuf;
 
+/// Returns where something lies, after installing it if it is not there.
+type Find = fn(&Repository) -> Result<PathBuf>;
+
 /// What is needed, and the variable in which its place is told.
-const CLIENTS: [(&str, fn(&Repository) -> Result<PathBuf>); 4] = [
+const CLIENTS: [(&str, Find); 4] = [
     ("ADJUTANT_CLIENT_CODEX", peers::codex),
     ("ADJUTANT_CLIENT_CLAUDE", peers::claude_code),
     ("ADJUTANT_CLIENT_GEMINI", peers::gemini_cli),

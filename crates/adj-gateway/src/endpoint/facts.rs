@@ -55,7 +55,7 @@ fn is_text(value: &Value) -> bool {
             ("type", Value::String(kind)) => !is_elsewhere(kind),
             // What a tool is called with is text, whatever its keys are.
             ("input" | "args" | "response", Value::Object(_)) => true,
-            (key, inner) => !(is_elsewhere(key) && !inner.is_null()) && is_text(inner),
+            (key, inner) => (inner.is_null() || !is_elsewhere(key)) && is_text(inner),
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }

@@ -144,7 +144,7 @@ async fn of_several_calls_a_caller_gets_one_if_it_wants_no_more() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let losses = answer.header("x-adjutant-losses").unwrap_or_default();
         assert_eq!(losses.contains("parallel_tool_calls"), single, "{losses}");
-        let text = answer.text().replace(' ', "").replace('\\', "");
+        let text = answer.text().replace([' ', '\\'], "");
         assert!(text.contains("{\"at\":\"one\"}"), "{text}");
         assert_eq!(text.contains("two\""), !single, "{text}");
     }
