@@ -84,7 +84,7 @@ impl FromStr for BudgetTarget {
 /// Show what was spent and what may be, and change limits
 ///
 /// Limits of sessions and runs are set when they start (--budget) and changed here, also while they work. Those of the day and
-/// of the organisation's month stand in policy files, under [budget].
+/// of the organisation's month stand in policy files, under `[budget]`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  adjutant budget show\n  adjutant budget show run_0123456789abcdef\n  \
                         adjutant budget set run_0123456789abcdef 10usd\n  \
