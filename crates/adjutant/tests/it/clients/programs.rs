@@ -188,7 +188,11 @@ fn cell(program: &Program, wire: &str, model: &str) -> String {
 /// Nothing is to be sent to anybody else. The way to log in is said here too: what Adjutant says of it, this program passes
 /// over where a folder above can be written by others, as `/tmp` can.
 fn quieten(home: &Path) {
-    let settings = json!({"security": {"auth": {"selectedType": "gemini-api-key"}}, "privacy": {"usageStatisticsEnabled": false}, "general": {"enableAutoUpdate": false, "maxAttempts": 2}});
+    let settings = json!({
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "privacy": {"usageStatisticsEnabled": false},
+        "general": {"enableAutoUpdate": false, "maxAttempts": 2},
+    });
     fs::create_dir_all(home.join(".gemini")).expect("a folder can be made");
     fs::write(home.join(".gemini/settings.json"), settings.to_string()).expect("it can be written");
 }
