@@ -258,7 +258,7 @@ impl Writer {
                 self.ended(id, RequestResult::Refused { refusal: (*refusal).clone() }, Vec::new())?;
                 self.emit(None, SessionEvent::BudgetReached { refusal: *refusal })?;
                 self.write(fence).await?;
-                Err(Refusal::new(RefusalKind::Invalid, message))
+                Err(Refusal::new(RefusalKind::BudgetReached, message))
             }
             Err(error) => return Err(error),
         };

@@ -6,7 +6,7 @@ use adj_domain::{
     SessionEvent, Status, StopReason, Usage,
 };
 use adj_engine::{Engine, EngineError, Hosted, Interrupt, NewProgram};
-use adj_gateway::endpoint::{Asks, Attribution, Closing, Meter, Opening, Operation, Outcome, Wire};
+use adj_gateway::endpoint::{Asks, Attribution, Closing, Meter, Opening, Operation, Outcome, RefusalKind, Wire};
 use std::{sync::Arc, time::Duration};
 
 async fn hosted(world: &World, engine: &Engine) -> Hosted {
@@ -196,6 +196,7 @@ async fn a_programs_requests_are_held_to_its_budget() {
     // Of the second nobody knows what it has cost.
     let refused = teller.open(opening(&world, "c")).await.unwrap_err();
     assert!(refused.message.contains("budget_reached"), "{}", refused.message);
+    assert_eq!(refused.kind, RefusalKind::BudgetReached, "the kind whose words end every client");
     let session = hosted.end(0).await.unwrap();
     assert!(session.program_requests.is_empty());
     let standing = engine.store().standing(&[PurseKey::Session(world.id.clone())]).await.unwrap();

@@ -4,11 +4,12 @@ use super::{
     Door,
     client::Answer,
     puppet::{Puppet, whole},
+    reply_calling,
 };
 use adj_domain::{FailureKind, Usage};
 use adj_gateway::endpoint::Outcome;
 use adj_providers::WireKind;
-use adj_testkit::{FakeVendor, Reply, TokenCounts, Wire};
+use adj_testkit::{FakeVendor, Reply, Wire};
 use serde_json::{Value, json};
 
 const OTHERS: [WireKind; 3] = [WireKind::Anthropic, WireKind::OpenAi, WireKind::Gemini];
@@ -106,12 +107,7 @@ fn accumulate(text: &str) -> (Value, Value, Value) {
 }
 
 fn reply() -> Reply {
-    Reply::empty()
-        .and_reasoning("Let me see.")
-        .and_text("I run it.")
-        .and_call("bash", json!({"command": "make"}))
-        .and_call("patch", json!({"input": "+ x"}))
-        .using(TokenCounts { input: 1000, cached: 900, output: 50, reasoning: 20 })
+    reply_calling(&[("bash", json!({"command": "make"})), ("patch", json!({"input": "+ x"}))])
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use super::{
     Door,
     client::{Answer, ask},
     puppet::{Puppet, whole},
+    reply_calling,
 };
 use adj_domain::{FailureKind, Usage};
 use adj_gateway::endpoint::Outcome;
 use adj_providers::WireKind;
-use adj_testkit::{FakeVendor, Reply, TokenCounts, Wire};
+use adj_testkit::{FakeVendor, Reply, Wire};
 use serde_json::{Value, json};
 
 const OTHERS: [WireKind; 3] = [WireKind::Anthropic, WireKind::OpenAi, WireKind::Chat];
@@ -89,12 +90,7 @@ fn text_of(parts: &[Value], thought: bool) -> String {
 }
 
 fn reply() -> Reply {
-    Reply::empty()
-        .and_reasoning("Let me see.")
-        .and_text("I run it.")
-        .and_call("bash", json!({"command": "make"}))
-        .and_call("bash", json!({"command": "ls"}))
-        .using(TokenCounts { input: 1000, cached: 900, output: 50, reasoning: 20 })
+    reply_calling(&[("bash", json!({"command": "make"})), ("bash", json!({"command": "ls"}))])
 }
 
 #[tokio::test]

@@ -19,7 +19,9 @@ use adj_gateway::{
     endpoint::{Bounds, Closing, Endpoint, Meter, Opening, Question, Refusal, RefusalKind, Route, Tokens},
 };
 use adj_providers::{HttpProvider, Timeouts, WireKind, http::Credentials};
+use adj_testkit::{Reply, TokenCounts};
 use async_trait::async_trait;
+use serde_json::Value;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -88,6 +90,13 @@ pub(crate) struct Door {
     pub(crate) book: Arc<Book>,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<()>,
+}
+
+/// An answer with everything in it: thoughts, a text, these calls.
+pub(crate) fn reply_calling(calls: &[(&str, Value)]) -> Reply {
+    let said = Reply::empty().and_reasoning("Let me see.").and_text("I run it.");
+    let called = calls.iter().fold(said, |reply, (name, input)| reply.and_call(*name, input.clone()));
+    called.using(TokenCounts { input: 1000, cached: 900, output: 50, reasoning: 20 })
 }
 
 pub(crate) fn session() -> SessionId {

@@ -4,11 +4,12 @@ use super::{
     Door,
     client::{Answer, ask},
     puppet::Puppet,
+    reply_calling,
 };
 use adj_domain::Usage;
 use adj_gateway::endpoint::Outcome;
 use adj_providers::WireKind;
-use adj_testkit::{FakeVendor, Reply, TokenCounts, Wire};
+use adj_testkit::{FakeVendor, Reply, Wire};
 use serde_json::{Value, json};
 
 const OTHERS: [WireKind; 2] = [WireKind::Anthropic, WireKind::Chat];
@@ -104,13 +105,11 @@ fn accumulate(text: &str) -> Value {
 }
 
 fn reply() -> Reply {
-    Reply::empty()
-        .and_reasoning("Let me see.")
-        .and_text("I run it.")
-        .and_call("exec", json!({"input": "await run(\"make\")"}))
-        .and_call("clock__sleep", json!({"message": "1s"}))
-        .and_call("tool_search", json!({"query": "mail"}))
-        .using(TokenCounts { input: 1000, cached: 900, output: 50, reasoning: 20 })
+    reply_calling(&[
+        ("exec", json!({"input": "await run(\"make\")"})),
+        ("clock__sleep", json!({"message": "1s"})),
+        ("tool_search", json!({"query": "mail"})),
+    ])
 }
 
 #[tokio::test]
