@@ -27,6 +27,8 @@ const MAX_BATCH: usize = 64;
 /// Programs have deadlines of their own: no longer than this does a request wait for others to leave it something to spend.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Bodies up to this size are read more quickly than the books.
+const LOOKED_AT_BYTES: u64 = 64 << 10;
 
 /// The program that is to be a session's agent.
 #[derive(Debug, Clone)]
@@ -210,11 +212,11 @@ impl Writer {
                     }
                 }
             }
-            // What has ended may leave what the others need.
-            self.write(fence).await?;
+            // What has ended is written together with the first that leaves, which may need what it left.
             for asking in std::mem::take(&mut waiting) {
                 waiting.extend(self.open(asking, fence).await?);
             }
+            self.write(fence).await?;
         }
     }
 
@@ -231,8 +233,9 @@ impl Writer {
         };
         let mut quote = quote_of(Facts { is_text: false, max_output: None });
         let (mut hold, mut reservation) = reserve(&self.session, &id, &quote, self.caps.clone(), None);
-        // The body is looked at where something depends on it.
-        if !self.caps.is_empty() || self.engine.is_limited(&hold.purses).await? {
+        // A long body is looked at only where something depends on it: that takes longer than to find out.
+        let is_short = *request_bytes < LOOKED_AT_BYTES;
+        if is_short || !self.caps.is_empty() || self.engine.is_limited(&hold.purses).await? {
             quote = quote_of(asks.facts());
             (hold, reservation) = reserve(&self.session, &id, &quote, self.caps.clone(), None);
         }
@@ -240,15 +243,23 @@ impl Writer {
         if let SessionEvent::ModelRequestStarted { hold, .. } = &mut started {
             *hold = Some(reservation);
         }
-        let events = vec![started.clone().into_new(id.clone())];
-        let batch = Batch { ledger: vec![LedgerOp::Open { hold }], ..Batch::events(events) };
-        let said = match self.engine.append_batch(fence, self.session.head, batch).await {
+        let mut events = self.events.clone();
+        let head = self.session.head - events.len() as u64;
+        events.push(started.clone().into_new(id.clone()));
+        let mut ledger = self.ledger.clone();
+        ledger.push(LedgerOp::Open { hold });
+        let batch = Batch { ledger, ..Batch::events(events) };
+        let said = match self.engine.append_batch(fence, head, batch).await {
             Ok(()) => {
+                self.events.clear();
+                self.ledger.clear();
                 self.session.apply(&id, &started)?;
                 self.quotes.insert(id, quote);
                 Ok(())
             }
             Err(EngineError::Append { source: AppendError::Refused(refusal), .. }) => {
+                // What has ended happened, whatever becomes of this one.
+                self.write(fence).await?;
                 let may_wait = matches!(*refusal, adj_domain::Refusal::Held { .. });
                 if may_wait && asking.since.elapsed() < LONGEST_WAIT && !asking.written.is_closed() {
                     return Ok(Some(asking));
@@ -384,8 +395,8 @@ fn result(closing: Closing) -> RequestResult {
             first_token_ms: closing.first_token.map(milliseconds),
             queued_ms,
             losses: closing.losses,
-            answered_by: None,
-            moved: Vec::new(),
+            answered_by: closing.answered_by,
+            moved: closing.moved,
         },
         Outcome::Failed { kind, message } => RequestResult::Failed {
             kind,
@@ -394,7 +405,7 @@ fn result(closing: Closing) -> RequestResult {
             attempts,
             latency_ms,
             queued_ms,
-            moved: Vec::new(),
+            moved: closing.moved,
         },
         Outcome::Abandoned => RequestResult::Abandoned,
     }

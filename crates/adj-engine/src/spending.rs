@@ -63,15 +63,25 @@ pub fn reserve(
 
 /// What a request of another program came to that ended like this.
 pub(crate) fn charge_of(quote: &Quote, closing: &Closing) -> Charge {
+    let most = quote.most(&Unpriced::Refuse).0;
+    let answering = closing.answered_by.as_ref().map_or(quote, |model| quote.of(model));
     let is_refused = closing.status.is_some_and(|status| (400..500).contains(&status) || matches!(status, 503 | 529));
-    match (&closing.outcome, closing.usage) {
-        (Outcome::Answered, Some(usage)) => Charge::exactly(quote.amounts(usage)),
+    let mut charge = match (&closing.outcome, closing.usage) {
+        (Outcome::Answered, Some(usage)) => Charge::exactly(answering.amounts(usage)),
         _ if is_refused && closing.answer_bytes == 0 => Charge::default(),
-        (_, usage) => Charge {
-            at_least: usage.map(|usage| quote.amounts(usage)).unwrap_or_default(),
-            at_most: quote.most(&Unpriced::Refuse).0,
-        },
+        (_, usage) => {
+            Charge { at_least: usage.map(|usage| answering.amounts(usage)).unwrap_or_default(), at_most: most.clone() }
+        }
+    };
+    // Nobody has told of the attempts before.
+    for (unit, amount) in most.0 {
+        let more = amount.saturating_mul(u64::from(closing.unsettled));
+        if more > 0 {
+            let at_most = charge.at_most.0.entry(unit).or_default();
+            *at_most = at_most.saturating_add(more);
+        }
     }
+    charge
 }
 
 /// What the ends of requests among these events settle.

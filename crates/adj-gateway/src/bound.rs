@@ -164,6 +164,13 @@ pub struct Quote {
 }
 
 impl Quote {
+    /// For a request that goes to the first of these, or on to another.
+    pub(crate) fn for_all(quotes: impl IntoIterator<Item = Self>) -> Self {
+        let mut quotes = quotes.into_iter();
+        let first = quotes.next().expect("a list names at least one model");
+        Self { others: quotes.collect(), ..first }
+    }
+
     /// Takes a price for granted where none is known, or says that none is needed.
     #[must_use]
     pub fn assuming(self, unpriced: &Unpriced) -> Self {

@@ -20,7 +20,7 @@ const FAR_AWAY_MS: u64 = 10 * 365 * 24 * 3_600_000;
 
 #[derive(Debug)]
 pub struct Door {
-    account: String,
+    pub(crate) account: String,
     // Times are counted from here.
     origin: Instant,
     state: Mutex<State>,

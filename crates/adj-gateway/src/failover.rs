@@ -114,8 +114,13 @@ impl Failover {
 
     /// The models in the order in which a request tries them that begins at `first`: home comes again at the end.
     pub fn order(&self, first: usize) -> impl Iterator<Item = (usize, &ModelRef)> {
+        self.places(first).map(|place| (place, &self.targets[place]))
+    }
+
+    /// The same, by their places in the list.
+    pub fn places(&self, first: usize) -> impl Iterator<Item = usize> + use<> {
         let count = self.targets.len();
-        (0..count).map(move |step| (first + step) % count).map(|place| (place, &self.targets[place]))
+        (0..count).map(move |step| (first + step) % count)
     }
 }
 

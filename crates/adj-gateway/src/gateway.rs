@@ -6,21 +6,20 @@ use crate::{
     caller::Tab,
     door::{Door, Permit},
     endpoint::Wire,
-    failover::{Failover, MOST_ATTEMPTS, Reason, losses},
+    failover::{Failover, losses},
     governor::{Asked, Ended},
     passage::Passage,
     size,
     spend::{Bill, Spend},
+    way::{Stays, Way, Whereabouts},
 };
-use adj_domain::{
-    Cost, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Moved, SessionId, Timestamp, Usage,
-};
+use adj_domain::{Cost, FailureKind, ModelAnswer, ModelFailure, ModelRef, ModelRequest, Moved, Timestamp, Usage};
 use adj_providers::{Accumulator, ModelEvent, Provider, ProviderError};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -38,22 +37,11 @@ pub struct Gateway {
     /// Vendors who are paid by a subscription.
     on_quota: BTreeSet<String>,
     /// By the model that is asked for.
-    failovers: BTreeMap<String, Failover>,
+    failovers: BTreeMap<String, Arc<Failover>>,
     /// Accounts by another name than their vendor's, and whose prices theirs are.
     vendors_of: BTreeMap<String, String>,
-    away: Mutex<HashMap<SessionId, Away>>,
+    whereabouts: Whereabouts,
 }
-
-/// A session that a failure has led away from home. It stays until the turn's end, for the sake of caches and reasoning.
-#[derive(Debug)]
-struct Away {
-    turn: u32,
-    asked_for: ModelRef,
-    place: usize,
-}
-
-/// Sessions whose whereabouts are remembered; one that is forgotten tries at home first.
-const MOST_AWAY: usize = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -129,8 +117,8 @@ impl Gateway {
         }
     }
 
-    /// The same as [`ModelCaller::quote`], for a request of which no more than a bound is known.
-    pub fn quote_within(&self, model: &ModelRef, bound: Result<Bound, Unboundable>) -> Quote {
+    /// What one of these models comes to at most, for a request of which no more than a bound is known.
+    fn quote_within(&self, model: &ModelRef, bound: Result<Bound, Unboundable>) -> Quote {
         let is_quota = self.on_quota.contains(&model.vendor);
         Quote { model: model.clone(), bound, pricing: self.pricing(model), is_quota, others: Vec::new() }
     }
@@ -144,7 +132,7 @@ impl Gateway {
     /// Lets requests for a model (or for `route/NAME`, which is none) go to the models of this list.
     #[must_use]
     pub fn with_failover(mut self, model: &ModelRef, failover: Failover) -> Self {
-        self.failovers.insert(model.to_string(), failover);
+        self.failovers.insert(model.to_string(), Arc::new(failover));
         self
     }
 
@@ -208,18 +196,27 @@ impl Gateway {
         )
     }
 
+    /// The models that answer requests for this one, one after the other.
+    pub(crate) fn failover(&self, model: &ModelRef) -> Arc<Failover> {
+        let known = self.failovers.get(&model.to_string()).map(Arc::clone);
+        known.unwrap_or_else(|| Arc::new(Failover::to(vec![model.clone()])))
+    }
+
+    pub(crate) fn whereabouts(&self) -> &Whereabouts {
+        &self.whereabouts
+    }
+
     /// Asks one model after the other, until one answers or there is no reason to go on.
     async fn call_along(
         &self,
         request: &ModelRequest,
         on_delta: &OnDelta,
+        failover: &Failover,
         way: &mut Way,
         bill: &mut Bill<'_>,
     ) -> Result<(ModelRef, ModelAnswer), ProviderError> {
-        let asked_for = &request.model;
-        let alone = Failover::to(vec![asked_for.clone()]);
-        let failover = self.failovers.get(&request.model.to_string()).unwrap_or(&alone);
-        let first = self.place_of(request).min(failover.targets.len().saturating_sub(1));
+        let (asked_for, who, turn) = (&request.model, request.caller.session.as_str(), request.caller.turn);
+        let first = self.whereabouts.place_of(who, Some(turn), asked_for).min(failover.targets.len().saturating_sub(1));
         let mut order = failover.order(first).peekable();
         while let Some((place, target)) = order.next() {
             let next = order.peek().map(|(_, next)| *next);
@@ -228,21 +225,15 @@ impl Gateway {
             };
             let request = ModelRequest { model: target.clone(), ..request.clone() };
             bill.turn_to(target);
-            way.passages.push(Passage::new(&account.door, &self.retries_on(failover, next.is_some(), way)));
-            let passage = way.passages.last_mut().expect("it was just pushed");
-            let onward = next.map(|_| failover);
-            let error = match self.call_with_retries(account, &request, on_delta, passage, onward, bill).await {
+            let passage = way.turn_to(&account.door, next.is_some());
+            let error = match self.call_with_retries(account, &request, on_delta, passage, bill).await {
                 Ok(answer) => {
-                    self.remember(&request, asked_for, place);
+                    self.whereabouts.remember(who, asked_for, place, Stays::Turn(turn));
                     return Ok((target.clone(), answer));
                 }
                 Err(error) => error,
             };
-            let is_spent = way.attempts() >= MOST_ATTEMPTS;
-            let is_late = way.started.elapsed().saturating_sub(way.queued()) >= self.retries.whole;
-            let Some(next) = next.filter(|_| failover.is_moved_by(error.kind) && !is_late && !is_spent) else {
-                return Err(way.retold(error));
-            };
+            let Some(next) = next.filter(|_| way.goes_on(&error)) else { return Err(way.retold(error)) };
             let lost = losses(&request, target);
             way.moved.push(Moved { from: target.clone(), to: next.clone(), why: error.kind, lost });
             let message = format!("going on to {next}: {}", error.message);
@@ -252,47 +243,12 @@ impl Gateway {
         Err(ProviderError::new(FailureKind::InvalidRequest, format!("{asked_for} leads nowhere")))
     }
 
-    /// Where another model could answer too, nobody waits longer than the list says; the last one has what is left.
-    fn retries_on(&self, failover: &Failover, is_followed: bool, way: &Way) -> RetryPolicy {
-        let mut policy = self.retries.clone();
-        if is_followed && failover.is_moved_by(FailureKind::RateLimit) {
-            policy.longest_queue = policy.longest_queue.min(failover.stay);
-        }
-        if !way.passages.is_empty() {
-            policy.attempts = policy.attempts.min(MOST_ATTEMPTS.saturating_sub(way.attempts()).max(1));
-        }
-        policy
-    }
-
-    /// Where in its list a request begins: at home, unless its turn has been led away before.
-    fn place_of(&self, request: &ModelRequest) -> usize {
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        let away = away.get(&request.caller.session);
-        let away = away.filter(|away| away.turn == request.caller.turn && away.asked_for == request.model);
-        away.map_or(0, |away| away.place)
-    }
-
-    fn remember(&self, request: &ModelRequest, asked_for: &ModelRef, place: usize) {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        if place == 0 {
-            away.remove(&request.caller.session);
-            return;
-        }
-        if away.len() >= MOST_AWAY {
-            away.clear();
-        }
-        let (turn, asked_for) = (request.caller.turn, asked_for.clone());
-        away.insert(request.caller.session.clone(), Away { turn, asked_for, place });
-    }
-
-    /// `onward` is the list that the request goes on by, if there is a model left on it.
     async fn call_with_retries(
         &self,
         account: &Account,
         request: &ModelRequest,
         on_delta: &OnDelta,
         passage: &mut Passage,
-        onward: Option<&Failover>,
         bill: &mut Bill<'_>,
     ) -> Result<ModelAnswer, ProviderError> {
         let caller = &request.caller;
@@ -302,14 +258,9 @@ impl Gateway {
             input_tokens: size::tokens(request),
             max_output_tokens: u64::from(request.max_output_tokens),
         };
-        let mut failures = 0;
         loop {
-            let shut_for = account.door.is_shut_for(&request.model.name);
-            let is_passed_by =
-                |failover: &Failover| failover.goes_on(FailureKind::RateLimit, 0, shut_for, Duration::ZERO);
-            if !shut_for.is_zero() && onward.is_some_and(is_passed_by) {
-                let message = format!("the limit of {} lasts {} s", request.model, shut_for.as_secs());
-                return Err(ProviderError::new(FailureKind::RateLimit, message));
+            if let Some(error) = passage.passes_by(asked.model) {
+                return Err(error);
             }
             bill.set_aside().await?;
             let on_wait = |because, wait| on_delta(Delta::Waiting { because, wait });
@@ -326,43 +277,11 @@ impl Gateway {
             };
             permit.ended(Ended::Failed(&error));
             bill.ended(Some(&error));
-            failures += u32::from(error.kind != FailureKind::RateLimit);
-            let shut_for = account.door.is_shut_for(&request.model.name);
-            if onward.is_some_and(|failover| failover.goes_on(error.kind, failures, shut_for, passage.queued())) {
-                return Err(error);
-            }
             let Some(again) = passage.again(asked.model, &error) else { return Err(error) };
             let next_attempt = passage.attempts + 1;
             on_delta(Delta::Retrying { next_attempt, wait: again.wait, kind: error.kind, message: error.message });
             again.rest().await;
         }
-    }
-}
-
-/// How far a call has come, also when it ends in the middle.
-struct Way {
-    started: Instant,
-    /// One for each model that was asked.
-    passages: Vec<Passage>,
-    moved: Vec<Moved>,
-}
-
-impl Way {
-    fn attempts(&self) -> u32 {
-        self.passages.iter().map(|passage| passage.attempts).sum()
-    }
-
-    fn queued(&self) -> Duration {
-        self.passages.iter().map(Passage::queued).sum()
-    }
-
-    /// Adds to the last failure those that came before it.
-    fn retold(&self, mut error: ProviderError) -> ProviderError {
-        for Moved { from, why, .. } in &self.moved {
-            let why = Reason::of(*why).map_or("failed", Reason::word);
-            error.message.push_str(&format!("; before that {from} was left ({why})"));
-        }
-        error
     }
 }
 
@@ -426,11 +345,10 @@ fn milliseconds(time: Duration) -> u64 {
 #[async_trait]
 impl ModelCaller for Gateway {
     fn quote(&self, request: &ModelRequest, known: Option<Known>) -> Quote {
-        let alone = std::slice::from_ref(&request.model);
-        let targets = self.failovers.get(&request.model.to_string()).map_or(alone, |failover| &failover.targets);
+        let targets = &self.failover(&request.model).targets;
         // Another vendor has counted in tokens of its own.
         let known = known.filter(|_| targets.len() == 1);
-        let mut quotes = targets.iter().map(|target| {
+        let quotes = targets.iter().map(|target| {
             let (window, _) = self.sizes(target);
             let model = self.known_as(target);
             let bound = match model == request.model {
@@ -439,13 +357,16 @@ impl ModelCaller for Gateway {
             };
             self.quote_within(target, bound)
         });
-        let first = quotes.next().expect("a list names at least one model");
-        Quote { others: quotes.collect(), ..first }
+        Quote::for_all(quotes)
     }
 
     fn quote_body(&self, model: &ModelRef, bytes: u64, is_text: bool, max_output: Option<u32>) -> Quote {
-        let (window, longest) = self.sizes(model);
-        self.quote_within(model, Bound::of_body(bytes, is_text, window, max_output.or(longest)))
+        let failover = self.failover(model);
+        let quotes = failover.targets.iter().map(|target| {
+            let (window, longest) = self.sizes(target);
+            self.quote_within(target, Bound::of_body(bytes, is_text, window, max_output.or(longest)))
+        });
+        Quote::for_all(quotes)
     }
 
     async fn call_for(
@@ -455,15 +376,16 @@ impl ModelCaller for Gateway {
         on_delta: OnDelta,
         cancel: CancellationToken,
     ) -> Result<ModelAnswer, ModelFailure> {
-        let mut way = Way { started: Instant::now(), passages: Vec::new(), moved: Vec::new() };
+        let failover = self.failover(&request.model);
+        let mut way = Way::new(Arc::clone(&failover), self.retries.clone());
         let mut bill = Bill::new(&tab);
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProviderError::cancelled()),
-            outcome = self.call_along(&request, &on_delta, &mut way, &mut bill) => outcome,
+            outcome = self.call_along(&request, &on_delta, &failover, &mut way, &mut bill) => outcome,
         };
         let (charges, refusal) = bill.settle();
-        let latency_ms = milliseconds(way.started.elapsed());
+        let latency_ms = milliseconds(way.elapsed());
         let queued_ms = milliseconds(way.queued());
         let (attempts, moved) = (way.attempts(), way.moved);
         match outcome {

@@ -22,6 +22,7 @@ mod passage;
 mod retry;
 mod size;
 pub mod spend;
+mod way;
 
 pub use arrangements::Arrangements;
 pub use bound::{Bound, Known, Pricing, Quote, Unboundable};

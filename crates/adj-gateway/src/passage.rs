@@ -1,7 +1,7 @@
 //! The way of one request to its vendor: its turns at the door, its attempts, and the waits between them.
 
 use crate::{
-    RetryPolicy,
+    Failover, RetryPolicy,
     door::{Door, Permit},
     governor::{Asked, WaitsFor},
     retry::{ATTEMPTS_TO_CONNECT, Jitter},
@@ -30,6 +30,8 @@ pub struct Passage {
     failures: u32,
     queued: Duration,
     queued_since: Option<Instant>,
+    /// The list that the request goes on by, if there is a model left on it.
+    onward: Option<Arc<Failover>>,
     /// Who may go at once has not queued, however long the machine took over it.
     waits: AtomicBool,
 }
@@ -43,7 +45,7 @@ pub struct Again {
 }
 
 impl Passage {
-    pub fn new(door: &Arc<Door>, policy: &RetryPolicy) -> Self {
+    pub fn new(door: &Arc<Door>, policy: &RetryPolicy, onward: Option<Arc<Failover>>) -> Self {
         Self {
             door: Arc::clone(door),
             jitter: Jitter::new(policy.seed),
@@ -53,8 +55,23 @@ impl Passage {
             failures: 0,
             queued: Duration::ZERO,
             queued_since: None,
+            onward,
             waits: AtomicBool::new(false),
         }
+    }
+
+    /// Whether another model is asked rather than waited at a door that stays shut for so long.
+    pub fn passes_by(&self, model: &str) -> Option<ProviderError> {
+        let shut_for = self.door.is_shut_for(model);
+        let goes_on = |onward: &Arc<Failover>| onward.goes_on(FailureKind::RateLimit, 0, shut_for, Duration::ZERO);
+        self.onward.as_ref().filter(|onward| !shut_for.is_zero() && goes_on(onward))?;
+        let message = format!("the limit of {}/{model} lasts {} s", self.door.account, shut_for.as_secs());
+        Some(ProviderError::new(FailureKind::RateLimit, message))
+    }
+
+    /// Whether another model may answer after such a failure.
+    pub fn may_move(&self, error: &ProviderError) -> bool {
+        self.onward.as_ref().is_some_and(|onward| onward.is_moved_by(error.kind))
     }
 
     /// Waits until the next attempt may be made. `on_wait` is told why the first one may not be made at once.
@@ -88,17 +105,20 @@ impl Passage {
         self.queued + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Says whether another attempt follows the one that failed.
+    /// Says whether another attempt at this model follows the one that failed.
     pub fn again(&mut self, model: &str, error: &ProviderError) -> Option<Again> {
         let is_late = self.started.elapsed().saturating_sub(self.queued) >= self.policy.whole;
+        self.failures += u32::from(error.kind != FailureKind::RateLimit);
+        let shut_for = self.door.is_shut_for(model);
+        let goes_on = |onward: &Arc<Failover>| onward.goes_on(error.kind, self.failures, shut_for, self.queued());
+        let goes_on = self.onward.as_ref().is_some_and(goes_on);
         let again = match error.kind {
-            _ if is_late => None,
+            _ if is_late || goes_on => None,
             FailureKind::RateLimit => {
                 let is_too_long = error.retry_after.is_some_and(|asked| asked > self.policy.longest_retry_after);
-                (!is_too_long).then(|| Again { wait: self.door.is_shut_for(model), is_queued: true })
+                (!is_too_long).then_some(Again { wait: shut_for, is_queued: true })
             }
             kind => {
-                self.failures += 1;
                 let is_nobody_at_home = error.is_unsent && self.failures >= ATTEMPTS_TO_CONNECT;
                 let wait = self.policy.wait_after(self.failures, kind, error.retry_after, &mut self.jitter);
                 wait.filter(|_| !is_nobody_at_home).map(|wait| Again { wait, is_queued: false })

@@ -167,6 +167,6 @@ impl Spend {
 }
 
 /// Whether a vendor that answers so has not begun to work: it refused, or it was never reached.
-fn is_unbilled(error: &ProviderError) -> bool {
+pub(crate) fn is_unbilled(error: &ProviderError) -> bool {
     error.is_unsent || error.status.is_some_and(|status| (400..500).contains(&status) || matches!(status, 503 | 529))
 }

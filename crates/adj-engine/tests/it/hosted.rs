@@ -60,6 +60,9 @@ fn closing(world: &World, name: &str, outcome: Outcome) -> Closing {
         first_byte: None,
         first_token: Some(Duration::from_millis(3)),
         retries: 1,
+        unsettled: 0,
+        answered_by: None,
+        moved: Vec::new(),
         answer_bytes: 5,
         losses: vec!["top_k".to_owned()],
     }

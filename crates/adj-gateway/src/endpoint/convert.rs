@@ -1,9 +1,10 @@
 //! From a caller's wire to whichever vendor the route says, and back.
 
 use super::{
-    Refusal,
-    body::{self, Body},
+    Refusal, body,
+    forward::name,
     inward::{Inward, Writer},
+    journey::{Missed, Saying},
     meter::{Metered, Outcome},
     wire::Wire,
 };
@@ -21,68 +22,54 @@ use tokio_util::sync::CancellationToken;
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A request in neutral form, on its way.
-pub(super) struct Converting<'a> {
+pub(super) struct Converting {
     pub(super) wire: Wire,
     pub(super) request: EventId,
     pub(super) provider: Arc<dyn Provider>,
     pub(super) inward: Inward,
-    pub(super) asked: Asked<'a>,
     pub(super) asked_model: String,
     pub(super) streams: bool,
     pub(super) revoked: CancellationToken,
 }
 
-impl Converting<'_> {
-    /// Calls the vendor and answers in the caller's words.
-    pub(super) async fn run(self, mut metered: Metered) -> Response<Body> {
+impl Converting {
+    /// Calls the vendor until it begins to answer, or there is no use in calling again.
+    pub(super) async fn ask(&self, asked: Asked<'_>, metered: &mut Metered) -> Result<Saying, Missed> {
         metered.closing.losses = self.inward.losses.list();
-        let revoked = self.revoked.clone();
-        let answered = tokio::select! {
-            biased;
-            () = revoked.cancelled() => None,
-            answered = self.answer(metered) => Some(answered),
-        };
-        let gone = || Refusal::new(super::RefusalKind::Unauthenticated, "adjutant: the token was revoked");
-        let mut response = answered.unwrap_or_else(|| gone().response(self.wire));
-        let model = self.inward.request.model.to_string();
-        let losses = self.inward.losses.list().join(", ");
-        for (name, value) in [("x-adjutant-model", model), ("x-adjutant-losses", losses)] {
-            if let Some(value) = HeaderValue::from_str(&value).ok().filter(|value| !value.is_empty()) {
-                response.headers_mut().insert(name, value);
-            }
-        }
-        response
-    }
-
-    async fn answer(&self, mut metered: Metered) -> Response<Body> {
         // Before anything is said to the caller a failed attempt can be repeated.
         loop {
-            if let Err(error) = metered.enter(self.asked).await {
-                return self.give_up(error, &mut metered);
+            if let Err(error) = metered.enter(asked).await {
+                return Err(self.missed(error));
             }
             let outcome = match self.streams {
-                true => self.begin(&mut metered).await.map(Answered::Begun),
-                false => self.collect(&mut metered).await.map(Answered::Whole),
+                true => self.begin(metered).await,
+                false => self.collect(metered).await,
             };
             let error = match outcome {
-                Ok(Answered::Begun((first, events))) => return self.stream(first, events, metered),
-                Ok(Answered::Whole(response)) => return response,
+                Ok(say) => return Ok(say),
                 Err(error) => error,
             };
             match metered.again(&error) {
                 Some(again) => again.rest().await,
-                None => return self.give_up(error, &mut metered),
+                None => return Err(self.missed(error)),
             }
         }
     }
 
-    fn give_up(&self, error: ProviderError, metered: &mut Metered) -> Response<Body> {
-        metered.closing.status = error.status;
-        metered.fail(error.kind, error.message.clone());
-        refusal(error).response(self.wire)
+    fn missed(&self, error: ProviderError) -> Missed {
+        let (wire, model, failed) = (self.wire, self.inward.request.model.to_string(), error.clone());
+        let say = Box::new(move |mut metered: Metered| {
+            metered.closing.status = failed.status;
+            let failed = metered.retold(failed);
+            metered.fail(failed.kind, failed.message.clone());
+            let mut response = refusal(failed).response(wire);
+            name(response.headers_mut(), &model, &metered.closing.losses);
+            response
+        });
+        Missed { error, say }
     }
 
-    async fn begin(&self, metered: &mut Metered) -> Result<(ModelEvent, EventStream), ProviderError> {
+    async fn begin(&self, metered: &mut Metered) -> Result<Saying, ProviderError> {
         let events = self.provider.stream(&self.inward.request, metered.attempts());
         let mut events = self.inward.filtered(events);
         loop {
@@ -91,12 +78,12 @@ impl Converting<'_> {
             match first {
                 // What stands in the answer's head is not yet an answer, and what fails after it may be repeated.
                 ModelEvent::Limits(readings) => metered.learn(&readings),
-                first => return Ok((first, events)),
+                first => return Ok(self.streaming(first, events)),
             }
         }
     }
 
-    async fn collect(&self, metered: &mut Metered) -> Result<Response<Body>, ProviderError> {
+    async fn collect(&self, metered: &mut Metered) -> Result<Saying, ProviderError> {
         let mut accumulator = Accumulator::new();
         let events = self.provider.stream(&self.inward.request, metered.attempts());
         let mut events = self.inward.filtered(events);
@@ -108,35 +95,39 @@ impl Converting<'_> {
         }
         let answer = accumulator.finish()?;
         let document = Writer::whole(self.wire, &self.request, &self.asked_model, &self.inward, answer);
-        Ok(match document {
-            Ok(document) => {
-                metered.outcome = Some(Outcome::Answered);
-                body::json(StatusCode::OK, &document)
-            }
-            Err(refusal) => {
-                metered.fail(FailureKind::Protocol, refusal.message.clone());
-                refusal.response(self.wire)
-            }
-        })
+        let (wire, model) = (self.wire, self.inward.request.model.to_string());
+        Ok(Box::new(move |mut metered| {
+            let mut response = match document {
+                Ok(document) => {
+                    metered.outcome = Some(Outcome::Answered);
+                    body::json(StatusCode::OK, &document)
+                }
+                Err(refusal) => {
+                    metered.fail(FailureKind::Protocol, refusal.message.clone());
+                    refusal.response(wire)
+                }
+            };
+            name(response.headers_mut(), &model, &metered.closing.losses);
+            response
+        }))
     }
 
-    fn stream(&self, first: ModelEvent, events: EventStream, metered: Metered) -> Response<Body> {
+    fn streaming(&self, first: ModelEvent, events: EventStream) -> Saying {
         let writer = Writer::new(self.wire, &self.request, &self.asked_model, &self.inward);
         let content_type = HeaderValue::from_static(writer.content_type());
-        let writing =
-            Writing { writer, first: Some(first), events, metered, revoked: self.revoked.clone(), is_over: false };
-        let chunks = stream::unfold(writing, |mut writing| async { Some((writing.next().await?, writing)) });
-        let mut response = Response::new(body::streaming(chunks));
-        let headers = response.headers_mut();
-        headers.insert("content-type", content_type);
-        headers.insert("cache-control", HeaderValue::from_static("no-cache"));
-        response
+        let (model, revoked) = (self.inward.request.model.to_string(), self.revoked.clone());
+        Box::new(move |metered| {
+            let losses = metered.closing.losses.clone();
+            let writing = Writing { writer, first: Some(first), events, metered, revoked, is_over: false };
+            let chunks = stream::unfold(writing, |mut writing| async { Some((writing.next().await?, writing)) });
+            let mut response = Response::new(body::streaming(chunks));
+            let headers = response.headers_mut();
+            headers.insert("content-type", content_type);
+            headers.insert("cache-control", HeaderValue::from_static("no-cache"));
+            name(response.headers_mut(), &model, &losses);
+            response
+        })
     }
-}
-
-enum Answered {
-    Begun((ModelEvent, EventStream)),
-    Whole(Response<Body>),
 }
 
 /// An answer that is being written.
@@ -271,8 +262,10 @@ mod tests {
         let playbook = Playbook::parse("rules: []", "test.yaml").expect("it is a playbook");
         let gateway = Gateway::default().with(&model.vendor, Arc::new(Scripted::new(playbook)));
         let gateway = Arc::new(gateway);
-        let account = gateway.account(&model.vendor).expect("it was just added");
-        Metered::open(&meter, &gateway, account, opening).await.expect("nobody refuses")
+        let mut metered =
+            Metered::open(&meter, &gateway, &gateway.failover(model), opening).await.expect("nobody refuses");
+        metered.turn_to(gateway.account(&model.vendor).expect("it was just added"), model, false);
+        metered
     }
 
     /// A call is held back until its answer's end: its caller hears nothing, although the vendor speaks all the time.

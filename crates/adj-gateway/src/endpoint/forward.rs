@@ -2,9 +2,11 @@
 
 use super::{
     Refusal, RefusalKind,
-    body::{self, Body, Held},
+    body::{self, Body},
     call::{Ask, InPath, Streams, query},
+    journey::{Missed, Saying},
     meter::{Metered, Operation, Outcome},
+    records::{self, Whose},
     splice::Top,
     tap::{Shape, Tap},
     wire::Wire,
@@ -59,62 +61,83 @@ const NOT_PASSED_BACK: [&str; 9] = [
     "upgrade",
 ];
 
+/// A body that is to leave.
+pub(super) struct Outgoing {
+    bytes: Bytes,
+    /// Records of reasoning that are not in it any more.
+    taken: usize,
+}
+
+impl Outgoing {
+    /// The caller's body with another model in it, and nothing else changed but for what would be refused.
+    pub(super) fn new(ask: &Ask, top: &Top, body: &Bytes, model: &str) -> Self {
+        let (body, taken) = records::without(ask.wire, body, Whose::Sealed).unwrap_or_else(|| (body.clone(), 0));
+        let bytes = match (&ask.in_path, taken) {
+            (Some(_), _) => body,
+            (None, 0) => top.with_model(&body, model),
+            // What was read once is read again.
+            (None, _) => Top::read(&body).map_or(body.clone(), |top| top.with_model(&body, model)),
+        };
+        Self { bytes, taken }
+    }
+}
+
+fn lost(taken: usize) -> Vec<String> {
+    Some(taken).filter(|taken| *taken > 0).map(records::told).into_iter().collect()
+}
+
 /// A request on its way, and all that is known of it.
 pub(super) struct Forwarding<'a> {
     pub(super) ask: &'a Ask,
     pub(super) uri: &'a Uri,
     pub(super) headers: &'a HeaderMap,
-    pub(super) top: &'a Top,
-    pub(super) body: Held,
+    pub(super) body: Outgoing,
     pub(super) provider: &'a HttpProvider,
-    pub(super) model: &'a ModelRef,
-    pub(super) asked: Asked<'a>,
+    pub(super) model: ModelRef,
+    /// Other models may have answered what stands in the body.
+    pub(super) is_one_of_many: bool,
+    pub(super) streams: bool,
     pub(super) revoked: CancellationToken,
     pub(super) tapped_bytes: usize,
 }
 
 impl Forwarding<'_> {
-    /// Sends the request and answers with what comes back.
-    pub(super) async fn run(self, metered: Metered) -> Response<Body> {
-        let (wire, revoked) = (self.ask.wire, self.revoked.clone());
-        tokio::select! {
-            biased;
-            () = revoked.cancelled() => is_revoked().response(wire),
-            answered = self.answer(metered) => answered,
-        }
+    /// What the body had to leave behind.
+    pub(super) fn losses(&self) -> Vec<String> {
+        lost(self.body.taken)
     }
 
-    async fn answer(self, mut metered: Metered) -> Response<Body> {
-        let body = match &self.ask.in_path {
-            Some(_) => self.body.bytes.clone(),
-            None => self.top.with_model(&self.body.bytes, &self.model.name),
-        };
-        let raw = Raw {
+    /// Sends the request until there is an answer to pass on, or no use in sending it again.
+    pub(super) async fn ask(&self, asked: Asked<'_>, metered: &mut Metered) -> Result<Saying, Missed> {
+        let mut raw = Raw {
             path: self.path(),
             query: Some(passed_query(self.uri)),
             headers: passed_headers(self.headers, &NOT_PASSED_ON),
-            body,
+            body: self.body.bytes.clone(),
         };
+        metered.closing.losses = self.losses();
         let mut refused: Option<(RawAnswer, Bytes)> = None;
+        let mut may_shed = self.is_one_of_many;
         loop {
             // Counting costs nothing, and has limits of its own.
             if self.ask.operation == Operation::Generate
-                && let Err(error) = metered.enter(self.asked).await
+                && let Err(error) = metered.enter(asked).await
             {
-                return match refused {
+                let say = match refused {
                     // The vendor's own words say more than that there was no time to wait any longer.
-                    Some((answer, body)) => self.pass_on(answer, Some(body), metered),
-                    None => self.fail(error, metered),
+                    Some((answer, body)) => self.saying(answer, Some(body)),
+                    None => self.failing(&error),
                 };
+                return Err(Missed { error, say });
             }
             let mut answer = match self.provider.forward(raw.clone()).await {
                 Ok(answer) => answer,
-                Err(error) => match metered.again(&error).filter(|_| error.is_unsent) {
+                Err(error) => match metered.again(&error).filter(|_| error.is_unsent || metered.may_move(&error)) {
                     Some(again) => {
                         again.rest().await;
                         continue;
                     }
-                    None => return self.fail(error, metered),
+                    None => return Err(self.missed(error)),
                 },
             };
             metered.mark_first_byte();
@@ -123,64 +146,70 @@ impl Forwarding<'_> {
                 return match check(&mut answer, self.wanted()).await {
                     Ok(first) => {
                         metered.let_in();
-                        self.pass_on(answer, first, metered)
+                        Ok(self.saying(answer, first))
                     }
-                    Err(error) => self.fail(error, metered),
+                    Err(error) => {
+                        metered.end_attempt(&error);
+                        Err(self.missed(error))
+                    }
                 };
             }
             let (body, error) = match answer.refusal().await {
                 Ok(refusal) => refusal,
-                Err(error) => return self.fail(error, metered),
+                Err(error) => {
+                    metered.end_attempt(&error);
+                    return Err(self.missed(error));
+                }
             };
+            if is_about_records(&error, &body)
+                && std::mem::take(&mut may_shed)
+                && let Some((bare, taken)) = records::without(self.ask.wire, &raw.body, Whose::All)
+            {
+                metered.end_attempt(&error);
+                metered.closing.losses = lost(self.body.taken + taken);
+                raw.body = bare;
+                continue;
+            }
             // Everything else callers repeat themselves, with a patience of their own; but a fleet that does so about a limit
-            // is a storm.
-            match metered.again(&error).filter(|_| error.kind == FailureKind::RateLimit) {
+            // is a storm. Where another model may answer, nobody is told before it was worth trying here.
+            let is_ours = error.kind == FailureKind::RateLimit || metered.may_move(&error);
+            match metered.again(&error).filter(|_| is_ours) {
                 Some(again) => {
                     refused = Some((answer, body));
                     again.rest().await;
                 }
-                None => return self.pass_on(answer, Some(body), metered),
+                None => return Err(Missed { error, say: self.saying(answer, Some(body)) }),
             }
         }
     }
 
+    fn missed(&self, error: ProviderError) -> Missed {
+        Missed { say: self.failing(&error), error }
+    }
+
     /// Answers for the vendor, which did not.
-    fn fail(&self, error: ProviderError, mut metered: Metered) -> Response<Body> {
-        metered.fail(error.kind, error.message.clone());
-        upstream(error).response(self.ask.wire)
+    fn failing(&self, error: &ProviderError) -> Saying {
+        let (wire, error) = (self.ask.wire, error.clone());
+        Box::new(move |mut metered| {
+            let error = metered.retold(error);
+            metered.fail(error.kind, error.message.clone());
+            upstream(error).response(wire)
+        })
     }
 
     /// Answers with what the vendor says.
-    fn pass_on(self, answer: RawAnswer, first: Option<Bytes>, mut metered: Metered) -> Response<Body> {
-        let wire = self.ask.wire;
-        metered.closing.status = Some(answer.status.as_u16());
-        metered.closing.vendor_request = request_id(&answer.headers);
-        let shape = match answer.status.is_success() {
-            true => self.wanted(),
-            false => Shape::Failure(answer.status.as_u16()),
+    fn saying(&self, answer: RawAnswer, first: Option<Bytes>) -> Saying {
+        let passing = Passing {
+            wire: self.ask.wire,
+            shape: match answer.status.is_success() {
+                true => self.wanted(),
+                false => Shape::Failure(answer.status.as_u16()),
+            },
+            model: self.model.to_string(),
+            revoked: self.revoked.clone(),
+            tapped_bytes: self.tapped_bytes,
         };
-        let mut response = Response::new(());
-        *response.status_mut() = answer.status;
-        *response.headers_mut() = passed_headers(&answer.headers, &NOT_PASSED_BACK);
-        let mut left = None;
-        if shape == Shape::Events {
-            // A stream has no length, or nothing could be said after it broke off.
-            response.headers_mut().remove(CONTENT_LENGTH);
-        } else {
-            let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-            left = length.and_then(|length| length.parse().ok());
-        }
-        if let Ok(model) = HeaderValue::from_str(&self.model.to_string()) {
-            response.headers_mut().insert("x-adjutant-model", model);
-        }
-        let tap = Tap::new(wire, shape, self.tapped_bytes);
-        let first = first.filter(|first| !first.is_empty());
-        let mut flow = Flow { wire, answer, first, left, tap, metered, revoked: self.revoked, is_over: false };
-        if left == Some(0) {
-            flow.end();
-        }
-        let chunks = stream::unfold(flow, |mut flow| async { Some((flow.next().await?, flow)) });
-        response.map(|()| body::streaming(chunks))
+        Box::new(move |metered| passing.on(answer, first, metered))
     }
 
     /// The path as the provider's own encoder would write it.
@@ -200,9 +229,47 @@ impl Forwarding<'_> {
     fn wanted(&self) -> Shape {
         let events = match &self.ask.in_path {
             Some(path) => path.streams == Streams::Events,
-            None => self.top.stream && self.ask.operation == Operation::Generate,
+            None => self.streams && self.ask.operation == Operation::Generate,
         };
         if events { Shape::Events } else { Shape::Document }
+    }
+}
+
+/// How an answer is passed on.
+struct Passing {
+    wire: Wire,
+    shape: Shape,
+    model: String,
+    revoked: CancellationToken,
+    tapped_bytes: usize,
+}
+
+impl Passing {
+    /// Answers with what the vendor says.
+    fn on(self, answer: RawAnswer, first: Option<Bytes>, mut metered: Metered) -> Response<Body> {
+        let Self { wire, shape, .. } = self;
+        metered.closing.status = Some(answer.status.as_u16());
+        metered.closing.vendor_request = request_id(&answer.headers);
+        let mut response = Response::new(());
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = passed_headers(&answer.headers, &NOT_PASSED_BACK);
+        let mut left = None;
+        if shape == Shape::Events {
+            // A stream has no length, or nothing could be said after it broke off.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        } else {
+            let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            left = length.and_then(|length| length.parse().ok());
+        }
+        name(response.headers_mut(), &self.model, &metered.closing.losses);
+        let tap = Tap::new(wire, shape, self.tapped_bytes);
+        let first = first.filter(|first| !first.is_empty());
+        let mut flow = Flow { wire, answer, first, left, tap, metered, revoked: self.revoked, is_over: false };
+        if left == Some(0) {
+            flow.end();
+        }
+        let chunks = stream::unfold(flow, |mut flow| async { Some((flow.next().await?, flow)) });
+        response.map(|()| body::streaming(chunks))
     }
 }
 
@@ -323,8 +390,24 @@ impl Flow {
     }
 }
 
-fn is_revoked() -> Refusal {
+pub(super) fn is_revoked() -> Refusal {
     Refusal::new(RefusalKind::Unauthenticated, "adjutant: the token was revoked")
+}
+
+/// Says in an answer's head who answers, and what that one was not told.
+pub(super) fn name(headers: &mut HeaderMap, model: &str, losses: &[String]) {
+    for (name, value) in [("x-adjutant-model", model), ("x-adjutant-losses", &losses.join(", "))] {
+        if let Some(value) = HeaderValue::from_str(value).ok().filter(|value| !value.is_empty()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Whether a vendor refuses a request for the sake of a record of reasoning that it cannot read.
+fn is_about_records(error: &ProviderError, body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body).to_ascii_lowercase();
+    let words = ["signature", "encrypted_content", "encrypted content", "thinking"];
+    error.kind == FailureKind::InvalidRequest && words.iter().any(|word| body.contains(word))
 }
 
 /// What the vendor did not manage to say itself.

@@ -2,17 +2,19 @@
 
 use super::{Asks, Attribution, Refusal, Wire};
 use crate::{
-    Gateway,
+    Failover, Gateway,
     door::Permit,
     gateway::Account,
     governor::{Asked, Ended},
-    passage::{Again, Passage},
+    passage::Again,
+    spend::is_unbilled,
+    way::Way,
 };
-use adj_domain::{BlobHash, Cost, EventId, FailureKind, ModelRef, SessionId, StopReason, Usage};
+use adj_domain::{BlobHash, Cost, EventId, FailureKind, ModelRef, Moved, SessionId, StopReason, Usage};
 use adj_providers::{ProviderError, Reading};
 use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -61,6 +63,11 @@ pub struct Closing {
     pub first_token: Option<Duration>,
     /// Repeated attempts of this door's own.
     pub retries: u32,
+    /// Of the attempts before the last: those that the vendor may send a bill for.
+    pub unsettled: u32,
+    /// Where another model answered than was asked for.
+    pub answered_by: Option<ModelRef>,
+    pub moved: Vec<Moved>,
     pub answer_bytes: u64,
     /// What the target could not be told.
     pub losses: Vec<String>,
@@ -91,11 +98,12 @@ pub trait Meter: fmt::Debug + Send + Sync {
 pub(super) struct Metered {
     meter: Arc<dyn Meter>,
     gateway: Arc<Gateway>,
+    asked: ModelRef,
+    /// Who is asked now.
     model: ModelRef,
-    passage: Passage,
+    way: Way,
     /// For the attempt that is under way.
     permit: Option<Permit>,
-    started: Instant,
     pub(super) outcome: Option<Outcome>,
     pub(super) closing: Closing,
 }
@@ -104,7 +112,7 @@ impl Metered {
     pub(super) async fn open(
         meter: &Arc<dyn Meter>,
         gateway: &Arc<Gateway>,
-        account: &Account,
+        failover: &Arc<Failover>,
         opening: Opening,
     ) -> Result<Self, Refusal> {
         let closing = Closing {
@@ -122,17 +130,21 @@ impl Metered {
             first_byte: None,
             first_token: None,
             retries: 0,
+            unsettled: 0,
+            answered_by: None,
+            moved: Vec::new(),
             answer_bytes: 0,
             losses: Vec::new(),
         };
         let (meter, gateway, model) = (Arc::clone(meter), Arc::clone(gateway), opening.model.clone());
-        let passage = Passage::new(&account.door, &gateway.retries_for_callers());
+        let failover = Arc::clone(failover);
         let (tell, told) = oneshot::channel();
         // A task of its own: nobody knows whether an opening that was dropped half-way was written down.
         tokio::spawn(async move {
             let opened = meter.open(opening).await;
-            let started = Instant::now();
-            let metered = |()| Self { meter, gateway, model, passage, permit: None, started, outcome: None, closing };
+            let way = Way::new(failover, gateway.retries_for_callers());
+            let asked = model.clone();
+            let metered = |()| Self { meter, gateway, asked, model, way, permit: None, outcome: None, closing };
             let opened = opened.map(metered);
             // Where nobody listens any more, this drops it, and so closes it.
             let _ = tell.send(opened);
@@ -141,22 +153,60 @@ impl Metered {
         told.await.unwrap_or_else(|_| Err(lost()))
     }
 
+    /// From here on this model is asked. `is_followed`: there are others still.
+    pub(super) fn turn_to(&mut self, account: &Account, model: &ModelRef, is_followed: bool) {
+        self.way.turn_to(&account.door, is_followed);
+        self.closing.answered_by = Some(model).filter(|model| **model != self.asked).cloned();
+        self.model = model.clone();
+    }
+
     /// Waits until an attempt may be made.
     pub(super) async fn enter(&mut self, asked: Asked<'_>) -> Result<(), ProviderError> {
-        self.permit = Some(self.passage.enter(asked, |_, _| ()).await?);
+        if let Some(error) = self.way.passage().passes_by(&self.model.name) {
+            return Err(error);
+        }
+        self.permit = Some(self.way.passage().enter(asked, |_, _| ()).await?);
         Ok(())
     }
 
     pub(super) fn attempts(&self) -> u32 {
-        self.passage.attempts
+        self.way.attempts()
     }
 
-    /// Takes down that the attempt failed, and says whether another follows.
+    /// Whether another model may answer after such a failure.
+    pub(super) fn may_move(&mut self, error: &ProviderError) -> bool {
+        self.way.passage().may_move(error)
+    }
+
+    /// Takes down that the attempt failed, and says whether another follows at this model.
     pub(super) fn again(&mut self, error: &ProviderError) -> Option<Again> {
+        self.end_attempt(error);
+        let again = self.way.passage().again(&self.model.name, error);
+        self.closing.unsettled += u32::from(again.is_some() && !is_unbilled(error));
+        again
+    }
+
+    /// Takes down that the attempt failed.
+    pub(super) fn end_attempt(&mut self, error: &ProviderError) {
         if let Some(permit) = self.permit.take() {
             permit.ended(Ended::Failed(error));
         }
-        self.passage.again(&self.model.name, error)
+    }
+
+    /// Whether a request that failed like this for good may go on to another model.
+    pub(super) fn goes_on(&self, error: &ProviderError) -> bool {
+        self.way.goes_on(error)
+    }
+
+    /// Takes down that the request goes on.
+    pub(super) fn go_on(&mut self, from: &ModelRef, to: &ModelRef, error: &ProviderError, lost: Vec<String>) {
+        self.end_attempt(error);
+        self.closing.unsettled += u32::from(!is_unbilled(error));
+        self.way.moved.push(Moved { from: from.clone(), to: to.clone(), why: error.kind, lost });
+    }
+
+    pub(super) fn retold(&self, error: ProviderError) -> ProviderError {
+        self.way.retold(error)
     }
 
     /// Takes in what the vendor says of its limits.
@@ -176,13 +226,13 @@ impl Metered {
 
     /// Notes that the vendor's first bytes are there.
     pub(super) fn mark_first_byte(&mut self) {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.way.elapsed();
         self.closing.first_byte.get_or_insert(elapsed);
     }
 
     /// Notes that the model has begun to say something.
     pub(super) fn mark_first_token(&mut self) {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.way.elapsed();
         self.closing.first_token.get_or_insert(elapsed);
     }
 
@@ -195,9 +245,10 @@ impl Drop for Metered {
     fn drop(&mut self) {
         let mut closing = self.closing.clone();
         closing.outcome = self.outcome.take().unwrap_or(Outcome::Abandoned);
-        closing.latency = self.started.elapsed();
-        closing.queued = self.passage.queued();
-        closing.retries = self.passage.attempts.saturating_sub(1);
+        closing.latency = self.way.elapsed();
+        closing.queued = self.way.queued();
+        closing.retries = self.way.attempts().saturating_sub(1);
+        closing.moved = std::mem::take(&mut self.way.moved);
         let usage = closing.usage;
         closing.cost = usage.and_then(|usage| self.gateway.cost(&self.model, usage));
         if let Some(permit) = self.permit.take() {

@@ -4,15 +4,14 @@ use super::{
     Asks, Attribution, Meter, Opening, Question, Refusal, RefusalKind, Route, Tokens, Wire,
     body::{self, Body, Room},
     call::{Ask, Call, shown_tokens},
-    convert::Converting,
-    forward::Forwarding,
-    inward::{self, Inward},
+    inward,
+    journey::Journey,
     meter::{Metered, Operation},
     models,
     splice::Top,
     token::Caller,
 };
-use crate::{Gateway, governor::Asked, size};
+use crate::Gateway;
 use adj_domain::{BlobHash, EventId};
 use hyper::{
     Request, Response, StatusCode, body::Incoming, http::request::Parts, server::conn::http1, service::service_fn,
@@ -23,7 +22,7 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// What a request is taken to ask for at most, where its own words are not looked at. An estimate, for limits only.
-const MAX_OUTPUT_TOKENS: u64 = 16_384;
+pub(super) const MAX_OUTPUT_TOKENS: u64 = 16_384;
 
 /// How much callers may ask of this door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,65 +219,40 @@ impl Inner {
         }
         let question = Question { session: &caller.session, wire: ask.wire, model: asked_model };
         let model = self.route.target(question)?;
-        let account = self.gateway.account(&model.vendor);
-        let account = account.ok_or_else(|| Refusal::invalid(self.gateway.no_such_vendor(&model)))?;
-        let same = account.provider.http().filter(|provider| Wire::from(provider.wire()) == ask.wire);
-        if same.is_none() && ask.operation == Operation::CountTokens {
-            return Ok(inward::estimate(ask.wire, &held.bytes));
-        }
+        let failover = self.gateway.failover(&model);
         let request = EventId::from_random(random()?);
-        let opening = Opening {
+        let journey = Journey {
+            gateway: &self.gateway,
+            head,
+            ask,
+            top: &top,
+            body: held,
+            caller,
+            asked_model,
             request: request.clone(),
-            session: caller.session.clone(),
+            model: model.clone(),
+            failover: Arc::clone(&failover),
+            tapped_bytes: self.bounds.tapped_bytes,
+        };
+        let leg = journey.leg(journey.first())?;
+        if !leg.is_same() && ask.operation == Operation::CountTokens {
+            return Ok(inward::estimate(ask.wire, &journey.body.bytes));
+        }
+        let opening = Opening {
+            request,
+            session: journey.caller.session.clone(),
             wire: ask.wire,
             operation: ask.operation,
             asked_model: asked_model.to_owned(),
-            model: model.clone(),
+            model,
             attribution: Attribution::of(&head.headers),
-            request_bytes: held.bytes.len() as u64,
-            body_hash: BlobHash::of(&held.bytes),
-            asks: Asks::new(held.bytes.clone()),
-            converted: same.is_none(),
+            request_bytes: journey.body.bytes.len() as u64,
+            body_hash: BlobHash::of(&journey.body.bytes),
+            asks: Asks::new(journey.body.bytes.clone()),
+            converted: !leg.is_same(),
         };
-        let asked = Asked {
-            flow: caller.session.as_str(),
-            model: &model.name,
-            input_tokens: size::of_bytes(held.bytes.len()),
-            max_output_tokens: MAX_OUTPUT_TOKENS,
-        };
-        if let Some(provider) = same {
-            let metered = Metered::open(&self.meter, &self.gateway, account, opening).await?;
-            let forwarding = Forwarding {
-                ask,
-                uri: &head.uri,
-                headers: &head.headers,
-                top: &top,
-                body: held,
-                provider,
-                model: &model,
-                asked,
-                revoked: caller.revoked.clone(),
-                tapped_bytes: self.bounds.tapped_bytes,
-            };
-            return Ok(forwarding.run(metered).await);
-        }
-        let mut inward = Inward::read(ask, &held.bytes, &model, &caller.session)?;
-        if let Some(provider) = account.provider.http() {
-            inward.fit(provider.wire());
-        }
-        let asked = Asked { max_output_tokens: u64::from(inward.request.max_output_tokens), ..asked };
-        let metered = Metered::open(&self.meter, &self.gateway, account, opening).await?;
-        let converting = Converting {
-            wire: ask.wire,
-            request,
-            provider: Arc::clone(&account.provider),
-            inward,
-            asked,
-            asked_model: asked_model.to_owned(),
-            streams: ask.streams(top.stream),
-            revoked: caller.revoked.clone(),
-        };
-        Ok(converting.run(metered).await)
+        let metered = Metered::open(&self.meter, &self.gateway, &failover, opening).await?;
+        Ok(journey.run(leg, metered).await)
     }
 }
 

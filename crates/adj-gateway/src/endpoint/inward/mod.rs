@@ -16,6 +16,9 @@ mod tests;
 mod tools;
 mod writer;
 
+pub(super) use reasoning::is_ours as is_sealed;
+#[cfg(test)]
+pub(super) use reasoning::seal;
 pub(super) use writer::Writer;
 
 use self::tools::Tools;

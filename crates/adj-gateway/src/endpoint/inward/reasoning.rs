@@ -95,6 +95,12 @@ pub(in crate::endpoint) fn words(payload: &Value) -> String {
     told.map_or(summary, str::to_owned)
 }
 
+/// A record in both forms that callers keep.
+#[cfg(test)]
+pub(in crate::endpoint) fn seal(model: &ModelRef, payload: &Value) -> (String, String) {
+    (wrap(model, payload, false), wrap_in_base64(model, &[(payload.clone(), false)]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! The local endpoint through real sockets: a raw client on one side, a vendor on the other.
 
 mod access;
+mod along;
 mod bad_input;
 mod chat;
 mod client;
@@ -82,6 +83,20 @@ impl Route for One {
     }
 }
 
+/// Sends every request to one model.
+#[derive(Debug)]
+struct Always(ModelRef);
+
+impl Route for Always {
+    fn target(&self, _: Question<'_>) -> Result<ModelRef, Refusal> {
+        Ok(self.0.clone())
+    }
+
+    fn models(&self, _: &SessionId) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 /// An endpoint that serves one session.
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
@@ -109,6 +124,12 @@ impl Door {
     }
 
     pub(crate) async fn with(wire: WireKind, vendor: &str, bounds: Bounds, book: Book) -> Self {
+        let gateway = Gateway::new(RetryPolicy::default()).with("vendor", Self::provider(wire, vendor));
+        Self::before(gateway, None, bounds, book).await
+    }
+
+    /// A vendor that is shown [`KEY`].
+    pub(crate) fn provider(wire: WireKind, vendor: &str) -> Arc<HttpProvider> {
         let key = Secret::parse("TEST", KEY.to_owned()).expect("the key is good");
         let credentials = match wire {
             WireKind::Anthropic | WireKind::Gemini => Credentials::ApiKey(key),
@@ -121,13 +142,20 @@ impl Door {
             ..Timeouts::default()
         };
         let url = vendor.parse().expect("a vendor's address is a URL");
-        let provider = Arc::new(HttpProvider::new(wire, url, credentials, timeouts));
+        Arc::new(HttpProvider::new(wire, url, credentials, timeouts))
+    }
+
+    /// A door to all of these vendors; everything goes to `model`, or else to the only one.
+    pub(crate) async fn before(gateway: Gateway, model: Option<ModelRef>, bounds: Bounds, book: Book) -> Self {
         let tokens = Arc::new(Tokens::new().expect("there is randomness"));
         let until = Instant::now() + Duration::from_secs(600);
         let token = tokens.issue(session(), until).expect("there is randomness");
         let book = Arc::new(book);
-        let gateway = Arc::new(Gateway::new(RetryPolicy::default()).with("vendor", provider));
-        let endpoint = Endpoint::new(gateway, Arc::clone(&tokens), Arc::new(One), Arc::clone(&book) as _, bounds);
+        let route: Arc<dyn Route> = match model {
+            Some(model) => Arc::new(Always(model)),
+            None => Arc::new(One),
+        };
+        let endpoint = Endpoint::new(Arc::new(gateway), Arc::clone(&tokens), route, Arc::clone(&book) as _, bounds);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let stop = CancellationToken::new();
