@@ -1,7 +1,7 @@
 //! `adjutant gateway …`
 
 use super::{BudgetArgs, ModelArgs};
-use adj_domain::SessionId;
+use adj_domain::{ModelRef, SessionId};
 use clap::Args;
 use std::{ffi::OsString, path::PathBuf};
 
@@ -31,6 +31,10 @@ use std::{ffi::OsString, path::PathBuf};
 pub struct GatewayArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+
+    /// A model to go on with when the one before it fails; may be repeated (--model route/NAME takes a list out of models.toml)
+    #[arg(long, value_name = "VENDOR/NAME", requires = "model")]
+    pub fallback: Vec<ModelRef>,
 
     /// Where to listen on the loopback (default: a port that is free)
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]

@@ -1,7 +1,7 @@
 //! `adjutant gateway`: other programs on any model. The program here is mostly Adjutant itself, which speaks all wires.
 
 use crate::{
-    exec::{MODELS, world_of},
+    exec::{MODELS, failover::world_between, world_of},
     support::{World, files_of, wait_until_no_helper},
 };
 use adj_testkit::{FakeVendor, Reply};
@@ -63,6 +63,31 @@ fn every_wire_reaches_its_own_vendor_and_each_request_is_recorded() {
         wait_until_no_helper(&world.state());
         world.verify();
     }
+}
+
+#[test]
+fn a_programs_task_is_ended_by_another_vendor_that_speaks_another_wire() {
+    let call = |command: &str| Reply::empty().and_reasoning("Hm.").and_call("bash", json!({"command": command}));
+    let first = FakeVendor::answering([call("echo one > one.txt"), Reply::failure(402, "billing_error", "no money")]);
+    let second = FakeVendor::answering([call("cat one.txt > two.txt"), Reply::text("Both are there.")]);
+    let world = world_between(&first, &second);
+    let folder = world.folder("work", &[]);
+    // Whoever meets no money at home gives up; this program never hears of it.
+    let words = ["gateway", "-m", MODELS[0], "--fallback", MODELS[1], "--", SELF, "exec", "-m", MODELS[0], "go"];
+    let done = world.run(&folder, &words).exits(0);
+    assert_eq!((done.out.as_str(), files_of(&folder)["two.txt"].as_str()), ("Both are there.\n", "one\n"));
+    assert_eq!((first.requests().len(), second.requests().len()), (2, 2), "the third began where the second was led");
+    for vendor in [&first, &second] {
+        assert_eq!(vendor.violations(), Vec::<String>::new());
+    }
+    let events = recorded(&world);
+    let ended = of_kind(&events, "span.model_request_end");
+    let by: Vec<&Value> = ended.iter().map(|end| &end["result"]["answered_by"]).collect();
+    assert_eq!(by, [&Value::Null, &json!(MODELS[1]), &json!(MODELS[1])]);
+    let moved: Vec<&Value> = ended.iter().map(|end| &end["result"]["moved"][0]["why"]).collect();
+    assert_eq!(moved, [&Value::Null, &json!("billing"), &Value::Null]);
+    wait_until_no_helper(&world.state());
+    world.verify();
 }
 
 #[test]

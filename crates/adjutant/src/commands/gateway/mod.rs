@@ -15,7 +15,6 @@ use adj_domain::{ModelRef, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, NewProgram};
 use adj_gateway::{
     CancellationToken, Gateway,
-    arrangements::ROUTE,
     endpoint::{Bounds, Endpoint, HomeRoute, ServeError, Tokens},
 };
 use anyhow::Context;
@@ -56,11 +55,7 @@ pub async fn gateway(args: GatewayArgs) -> ExitCode {
 async fn serve(args: &GatewayArgs) -> Result<ExitCode> {
     let state = wiring::state_dir()?;
     let folder = work_folder(args.cd.as_deref())?;
-    let models = wiring::models(&args.model, &[], &folder)?;
-    if models.model.vendor == ROUTE {
-        return Err(Failure::usage(format!("{} is a route, and requests of other programs take none", models.model))
-            .hint("name a model with --model"));
-    }
+    let models = wiring::models(&args.model, &args.fallback, &folder)?;
     let route = wiring::home_route(&models, args.model.model.is_some());
     let gateway = Arc::new(models.gateway);
     let engine = wiring::engine(&state, Arc::clone(&gateway), SandboxMode::DangerFullAccess)?;

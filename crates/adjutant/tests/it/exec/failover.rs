@@ -6,7 +6,7 @@ use adj_testkit::{FakeVendor, Reply};
 use serde_json::{Value, json};
 
 /// Two vendors: the first two wires belong to one, the others to the other.
-fn world_between(first: &FakeVendor, second: &FakeVendor) -> World {
+pub(crate) fn world_between(first: &FakeVendor, second: &FakeVendor) -> World {
     let mut world = world_of(first);
     for (name, value) in second.environment() {
         if name.starts_with("ANTHROPIC") {

@@ -2,7 +2,7 @@
 
 mod answers;
 mod cassettes;
-mod failover;
+pub(crate) mod failover;
 mod planted;
 mod schema;
 mod secrets;

@@ -56,7 +56,8 @@ fn models_are_listed_with_their_prices() {
         &["exec", "-m", "route/work", "go"][..],
         &["exec", "-m", "route/nowhere", "go"],
         &["exec", "-m", "work-local/x", "--fallback", "route/work", "go"],
-        &["gateway", "-m", "route/work", "--", "true"],
+        &["gateway", "-m", "route/nowhere", "--", "true"],
+        &["gateway", "--fallback", "work-local/x", "--", "true"],
     ] {
         transcript.types_at(&folder, words);
     }
