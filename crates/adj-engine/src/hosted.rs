@@ -27,6 +27,8 @@ const MAX_BATCH: usize = 64;
 /// Programs have deadlines of their own: no longer than this does a request wait for others to leave it something to spend.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// So long does the end of a request wait for the next to begin: programs ask again at once, and both are then one commit.
+const GATHER: Duration = Duration::from_millis(20);
 /// Bodies up to this size are read more quickly than the books.
 const LOOKED_AT_BYTES: u64 = 64 << 10;
 
@@ -197,10 +199,13 @@ impl Writer {
         let mut news = Vec::new();
         // Requests for which others have to leave something to spend.
         let mut waiting: Vec<Asking> = Vec::new();
+        // When what has ended is written, at the latest.
+        let mut due: Option<Instant> = None;
         loop {
             tokio::select! {
-                count = told.recv_many(&mut news, MAX_BATCH) => if count == 0 { return Ok(()) },
+                count = told.recv_many(&mut news, MAX_BATCH) => if count == 0 { return self.write(fence).await },
                 () = tokio::time::sleep(LOOK_EVERY), if !waiting.is_empty() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             for one in news.drain(..) {
                 match one {
@@ -216,7 +221,12 @@ impl Writer {
             for asking in std::mem::take(&mut waiting) {
                 waiting.extend(self.open(asking, fence).await?);
             }
-            self.write(fence).await?;
+            if self.events.is_empty() {
+                due = None;
+            } else if *due.get_or_insert_with(|| Instant::now() + GATHER) <= Instant::now() {
+                self.write(fence).await?;
+                due = None;
+            }
         }
     }
 
