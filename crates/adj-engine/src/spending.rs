@@ -65,23 +65,21 @@ pub fn reserve(
 pub(crate) fn charge_of(quote: &Quote, closing: &Closing) -> Charge {
     let most = quote.most(&Unpriced::Refuse).0;
     let answering = closing.answered_by.as_ref().map_or(quote, |model| quote.of(model));
-    let is_refused = closing.status.is_some_and(|status| (400..500).contains(&status) || matches!(status, 503 | 529));
-    let mut charge = match (&closing.outcome, closing.usage) {
-        (Outcome::Answered, Some(usage)) => Charge::exactly(answering.amounts(usage)),
-        _ if is_refused && closing.answer_bytes == 0 => Charge::default(),
-        (_, usage) => {
-            Charge { at_least: usage.map(|usage| answering.amounts(usage)).unwrap_or_default(), at_most: most.clone() }
-        }
-    };
-    // Nobody has told of the attempts before.
+    let told = closing.usage.map(|usage| answering.amounts(usage)).unwrap_or_default();
+    let is_answered = closing.outcome == Outcome::Answered;
+    // Nobody has told what the others have come to.
+    let untold = closing.unsettled + u32::from(is_answered && closing.usage.is_none());
+    let mut at_most = told.clone();
     for (unit, amount) in most.0 {
-        let more = amount.saturating_mul(u64::from(closing.unsettled));
-        if more > 0 {
-            let at_most = charge.at_most.0.entry(unit).or_default();
-            *at_most = at_most.saturating_add(more);
+        let untold = amount.saturating_mul(u64::from(untold));
+        let known = at_most.0.remove(&unit).unwrap_or_default();
+        // What an attempt has told that came to no answer is a part of what it came to.
+        let amount = if is_answered { known.saturating_add(untold) } else { known.max(untold) };
+        if amount > 0 {
+            at_most.0.insert(unit, amount);
         }
     }
-    charge
+    Charge { at_least: told, at_most }
 }
 
 /// What the ends of requests among these events settle.
@@ -306,5 +304,70 @@ impl Engine {
         let seq = (session.head + 1).to_string();
         let events = vec![event.into_new(EventId::derive(&[id.as_str(), &seq]))];
         self.append_batch(fence, session.head, Batch { ledger, ..Batch::events(events) }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use adj_domain::{FailureKind, SessionId, Unit, Usage};
+    use adj_gateway::{Bound, Pricing};
+
+    fn quote(model: &str, rate: &str) -> Quote {
+        let rates = format!("assume:{rate}/{rate}").parse::<Unpriced>().expect("a price");
+        let model = model.parse().expect("a model");
+        let bound = Ok(Bound { input: 1_000_000, output: 1_000_000 });
+        Quote { model, bound, pricing: Pricing::Unknown, is_quota: false, others: Vec::new() }.assuming(&rates)
+    }
+
+    fn closing(outcome: Outcome, usage: Option<u64>, unsettled: u32, by: Option<&str>) -> Closing {
+        Closing {
+            request: EventId::derive(&["r"]),
+            session: SessionId::derive(&["s"]),
+            outcome,
+            status: None,
+            usage: usage.map(|input_tokens| Usage { input_tokens, ..Usage::default() }),
+            cost: None,
+            stop: None,
+            model_answered: None,
+            vendor_request: None,
+            latency: Duration::ZERO,
+            queued: Duration::ZERO,
+            first_byte: None,
+            first_token: None,
+            retries: 0,
+            unsettled,
+            answered_by: by.map(|model| model.parse().expect("a model")),
+            moved: Vec::new(),
+            answer_bytes: 0,
+            losses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn attempts_of_which_nobody_has_told_count_with_all_that_they_can_come_to() {
+        // The second is dearer, so what is set aside is enough for it: 2 million tokens, 8 dollars.
+        let quote = Quote { others: vec![quote("b/m", "4")], ..quote("a/m", "1") };
+        let failed = || Outcome::Failed { kind: FailureKind::Server, message: String::new() };
+        let million = Some(1_000_000);
+        let cases = [
+            // at least, at most: in millions of tokens and in dollars
+            (closing(Outcome::Answered, million, 0, None), (1, 1), (1, 1)),
+            (closing(Outcome::Answered, million, 0, Some("b/m")), (1, 4), (1, 4)),
+            (closing(Outcome::Answered, million, 2, Some("b/m")), (1, 4), (5, 20)),
+            (closing(Outcome::Answered, None, 0, None), (0, 0), (2, 8)),
+            (closing(failed(), None, 0, None), (0, 0), (0, 0)),
+            (closing(failed(), None, 1, None), (0, 0), (2, 8)),
+            (closing(failed(), million, 1, None), (1, 1), (2, 8)),
+            (closing(Outcome::Abandoned, None, 3, None), (0, 0), (6, 24)),
+        ];
+        for (closing, at_least, at_most) in cases {
+            let charge = charge_of(&quote, &closing);
+            let shown = |amounts: &adj_domain::Amounts| {
+                let dollars = amounts.get(&"USD".parse().expect("a unit"));
+                (amounts.get(&Unit::Tokens) / 1_000_000, dollars / 1_000_000)
+            };
+            assert_eq!((shown(&charge.at_least), shown(&charge.at_most)), (at_least, at_most), "{closing:?}");
+        }
     }
 }

@@ -111,7 +111,11 @@ impl Passage {
         self.failures += u32::from(error.kind != FailureKind::RateLimit);
         let shut_for = self.door.is_shut_for(model);
         let goes_on = |onward: &Arc<Failover>| onward.goes_on(error.kind, self.failures, shut_for, self.queued());
-        let goes_on = self.onward.as_ref().is_some_and(goes_on);
+        let is_long = |onward: &Arc<Failover>| error.retry_after.is_some_and(|asked| asked > onward.stay);
+        let goes_on = self
+            .onward
+            .as_ref()
+            .is_some_and(|onward| goes_on(onward) || (onward.is_moved_by(error.kind) && is_long(onward)));
         let again = match error.kind {
             _ if is_late || goes_on => None,
             FailureKind::RateLimit => {

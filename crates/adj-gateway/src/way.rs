@@ -32,9 +32,10 @@ impl Way {
     }
 
     /// Turns to the next model, whose account has this door. Where yet another could answer too, nobody waits longer than the
-    /// list says; the last one has what is left.
+    /// list says; the last one has what is left of a request's patience.
     pub fn turn_to(&mut self, door: &Arc<Door>, is_followed: bool) -> &mut Passage {
         let mut policy = self.policy.clone();
+        policy.longest_queue = policy.longest_queue.saturating_sub(self.queued());
         if is_followed && self.failover.is_moved_by(FailureKind::RateLimit) {
             policy.longest_queue = policy.longest_queue.min(self.failover.stay);
         }
@@ -132,5 +133,31 @@ impl Whereabouts {
             away.clear();
         }
         away.insert(who.to_owned(), Away { asked_for: asked_for.clone(), place, stays });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_led_away_stays_for_a_while_and_no_longer() {
+        let asked: ModelRef = "route/x".parse().expect("a model");
+        let other: ModelRef = "route/y".parse().expect("a model");
+        let seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let known = Whereabouts::default();
+        known.remember("a", &asked, 1, Stays::Until(seconds(300)));
+        known.remember("b", &asked, 2, Stays::Turn(7));
+        assert_eq!(known.place_of("a", None, &asked), 1);
+        assert_eq!((known.place_of("a", None, &other), known.place_of("c", None, &asked)), (0, 0));
+        assert_eq!((known.place_of("b", Some(7), &asked), known.place_of("b", Some(8), &asked)), (2, 0));
+        tokio::time::advance(Duration::from_secs(200)).await;
+        // Whoever is there stays no longer for being answered there.
+        known.remember("a", &asked, 1, Stays::Until(seconds(300)));
+        assert_eq!(known.place_of("a", None, &asked), 1);
+        tokio::time::advance(Duration::from_secs(101)).await;
+        assert_eq!(known.place_of("a", None, &asked), 0);
+        known.remember("b", &asked, 0, Stays::Turn(7));
+        assert_eq!(known.place_of("b", Some(7), &asked), 0, "home again");
     }
 }

@@ -107,6 +107,27 @@ async fn requests_overlap_and_each_is_written_down_before_it_leaves_and_when_it_
 }
 
 #[tokio::test]
+async fn an_end_is_written_together_with_the_next_beginning_or_soon_without_one() {
+    let world = World::new();
+    let engine = world.engine("  - say: never asked");
+    let program = hosted(&world, &engine).await;
+    let teller = program.teller();
+    teller.open(opening(&world, "one")).await.unwrap();
+    teller.close(closing(&world, "one", Outcome::Answered));
+    teller.open(opening(&world, "two")).await.unwrap();
+    let session = engine.session(&world.id).await.unwrap();
+    assert_eq!(session.program_requests, [EventId::derive(&["two"])].into());
+    teller.close(closing(&world, "two", Outcome::Answered));
+    let written = async {
+        while !engine.session(&world.id).await.unwrap().program_requests.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.expect("it is written without another");
+    program.end(0).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_dead_process_left_open_is_given_up_and_the_next_turn_begins() {
     let mut world = World::new();
     let engine = world.engine("  - say: never asked");
@@ -195,7 +216,7 @@ async fn a_programs_requests_are_held_to_its_budget() {
     assert!(!second.is_finished());
     teller.close(closing(&world, "a", Outcome::Answered));
     second.await.unwrap().unwrap();
-    teller.close(Closing { usage: None, ..closing(&world, "b", Outcome::Abandoned) });
+    teller.close(Closing { usage: None, unsettled: 1, ..closing(&world, "b", Outcome::Abandoned) });
     // Of the second nobody knows what it has cost.
     let refused = teller.open(opening(&world, "c")).await.unwrap_err();
     assert!(refused.message.contains("budget_reached"), "{}", refused.message);

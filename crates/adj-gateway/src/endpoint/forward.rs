@@ -11,7 +11,7 @@ use super::{
     tap::{Shape, Tap},
     wire::Wire,
 };
-use crate::governor::Asked;
+use crate::{governor::Asked, passage::Again};
 use adj_domain::{FailureKind, ModelRef};
 use adj_providers::{
     HttpProvider, ProviderError,
@@ -132,13 +132,16 @@ impl Forwarding<'_> {
             }
             let mut answer = match self.provider.forward(raw.clone()).await {
                 Ok(answer) => answer,
-                Err(error) => match metered.again(&error).filter(|_| error.is_unsent || metered.may_move(&error)) {
-                    Some(again) => {
-                        again.rest().await;
-                        continue;
+                Err(error) => {
+                    let is_ours = error.is_unsent || metered.may_move(&error);
+                    match self.again(&error, is_ours, metered) {
+                        Some(again) => {
+                            again.rest().await;
+                            continue;
+                        }
+                        None => return Err(self.missed(error)),
                     }
-                    None => return Err(self.missed(error)),
-                },
+                }
             };
             metered.mark_first_byte();
             metered.learn(&answer.readings());
@@ -173,7 +176,7 @@ impl Forwarding<'_> {
             // Everything else callers repeat themselves, with a patience of their own; but a fleet that does so about a limit
             // is a storm. Where another model may answer, nobody is told before it was worth trying here.
             let is_ours = error.kind == FailureKind::RateLimit || metered.may_move(&error);
-            match metered.again(&error).filter(|_| is_ours) {
+            match self.again(&error, is_ours, metered) {
                 Some(again) => {
                     refused = Some((answer, body));
                     again.rest().await;
@@ -181,6 +184,15 @@ impl Forwarding<'_> {
                 None => return Err(Missed { error, say: self.saying(answer, Some(body)) }),
             }
         }
+    }
+
+    /// Ends an attempt; says whether another follows, where that is our business. Counts are the caller's own to repeat.
+    fn again(&self, error: &ProviderError, is_ours: bool, metered: &mut Metered) -> Option<Again> {
+        if is_ours && self.ask.operation == Operation::Generate {
+            return metered.again(error);
+        }
+        metered.end_attempt(error);
+        None
     }
 
     fn missed(&self, error: ProviderError) -> Missed {
@@ -406,7 +418,7 @@ pub(super) fn name(headers: &mut HeaderMap, model: &str, losses: &[String]) {
 /// Whether a vendor refuses a request for the sake of a record of reasoning that it cannot read.
 fn is_about_records(error: &ProviderError, body: &[u8]) -> bool {
     let body = String::from_utf8_lossy(body).to_ascii_lowercase();
-    let words = ["signature", "encrypted_content", "encrypted content", "thinking"];
+    let words = ["signature", "encrypted_content", "encrypted content", "redacted_thinking"];
     error.kind == FailureKind::InvalidRequest && words.iter().any(|word| body.contains(word))
 }
 

@@ -7,14 +7,14 @@ use super::{
     convert::Converting,
     forward::{Forwarding, Outgoing, is_revoked},
     inward::Inward,
-    meter::{Metered, Operation},
+    meter::Metered,
     serve::MAX_OUTPUT_TOKENS,
     splice::Top,
     token::Caller,
 };
 use crate::{Failover, Gateway, failover::losses, gateway::Account, governor::Asked, size, way::Stays};
 use adj_domain::{EventId, ModelRef};
-use adj_providers::ProviderError;
+use adj_providers::{HttpProvider, ProviderError};
 use hyper::{Response, http::request::Parts};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -69,19 +69,33 @@ impl<'a> Journey<'a> {
         format!("{} {thread}", self.caller.session)
     }
 
-    /// Where in the list the request begins.
-    pub(super) fn first(&self) -> usize {
-        // Counts are of use only where the next request goes, and that is not known yet.
-        let is_alone = self.failover.targets.len() < 2 || self.ask.operation == Operation::CountTokens;
-        if is_alone { 0 } else { self.gateway.whereabouts().place_of(&self.who(), None, &self.model) }
+    /// Where the request begins: at home, or where its conversation was led, or at the first that can be asked for all of it.
+    pub(super) fn first(&'a self) -> Result<Leg<'a>, Refusal> {
+        let is_alone = self.failover.targets.len() < 2;
+        let place = if is_alone { 0 } else { self.gateway.whereabouts().place_of(&self.who(), None, &self.model) };
+        self.leg(place).or_else(|refusal| {
+            let mut others = self.failover.places(place).skip(1);
+            others.find_map(|place| self.leg(place).ok()).ok_or(refusal)
+        })
+    }
+
+    /// The account of a model on the list, and its vendor if that one speaks the caller's wire.
+    fn account(&self, model: &ModelRef) -> Result<(&Account, Option<&HttpProvider>), Refusal> {
+        let account = self.gateway.account(&model.vendor);
+        let account = account.ok_or_else(|| Refusal::invalid(self.gateway.no_such_vendor(model)))?;
+        let same = account.provider.http().filter(|provider| Wire::from(provider.wire()) == self.ask.wire);
+        Ok((account, same))
+    }
+
+    /// Whether the first model's vendor can count tokens for the caller.
+    pub(super) fn can_count(&self) -> Result<bool, Refusal> {
+        Ok(self.account(&self.failover.targets[0])?.1.is_some())
     }
 
     /// Makes the request ready for one of the models; refuses what its vendor cannot be asked.
-    pub(super) fn leg(&'a self, place: usize) -> Result<Leg<'a>, Refusal> {
+    fn leg(&'a self, place: usize) -> Result<Leg<'a>, Refusal> {
         let model = self.failover.targets[place].clone();
-        let account = self.gateway.account(&model.vendor);
-        let account = account.ok_or_else(|| Refusal::invalid(self.gateway.no_such_vendor(&model)))?;
-        let same = account.provider.http().filter(|provider| Wire::from(provider.wire()) == self.ask.wire);
+        let (account, same) = self.account(&model)?;
         let way = match same {
             Some(provider) => How::Same(self.forwarding(provider, &model)),
             None => {
@@ -103,7 +117,7 @@ impl<'a> Journey<'a> {
         Ok(Leg { place, account, model, way })
     }
 
-    fn forwarding(&'a self, provider: &'a adj_providers::HttpProvider, model: &ModelRef) -> Forwarding<'a> {
+    fn forwarding(&'a self, provider: &'a HttpProvider, model: &ModelRef) -> Forwarding<'a> {
         let (ask, uri, headers) = (self.ask, &self.head.uri, &self.head.headers);
         Forwarding {
             ask,

@@ -63,7 +63,7 @@ pub struct Closing {
     pub first_token: Option<Duration>,
     /// Repeated attempts of this door's own.
     pub retries: u32,
-    /// Of the attempts before the last: those that the vendor may send a bill for.
+    /// Attempts that came to no answer, and that the vendor may send a bill for all the same.
     pub unsettled: u32,
     /// Where another model answered than was asked for.
     pub answered_by: Option<ModelRef>,
@@ -166,6 +166,10 @@ impl Metered {
             return Err(error);
         }
         self.permit = Some(self.way.passage().enter(asked, |_, _| ()).await?);
+        // What the attempt before has told is not this one's.
+        let Closing { usage, stop, model_answered, first_byte, first_token, .. } = &mut self.closing;
+        (*usage, *stop, *model_answered) = (None, None, None);
+        (*first_byte, *first_token) = (None, None);
         Ok(())
     }
 
@@ -181,15 +185,14 @@ impl Metered {
     /// Takes down that the attempt failed, and says whether another follows at this model.
     pub(super) fn again(&mut self, error: &ProviderError) -> Option<Again> {
         self.end_attempt(error);
-        let again = self.way.passage().again(&self.model.name, error);
-        self.closing.unsettled += u32::from(again.is_some() && !is_unbilled(error));
-        again
+        self.way.passage().again(&self.model.name, error)
     }
 
     /// Takes down that the attempt failed.
     pub(super) fn end_attempt(&mut self, error: &ProviderError) {
         if let Some(permit) = self.permit.take() {
             permit.ended(Ended::Failed(error));
+            self.closing.unsettled += u32::from(!is_unbilled(error));
         }
     }
 
@@ -201,7 +204,6 @@ impl Metered {
     /// Takes down that the request goes on.
     pub(super) fn go_on(&mut self, from: &ModelRef, to: &ModelRef, error: &ProviderError, lost: Vec<String>) {
         self.end_attempt(error);
-        self.closing.unsettled += u32::from(!is_unbilled(error));
         self.way.moved.push(Moved { from: from.clone(), to: to.clone(), why: error.kind, lost });
     }
 
@@ -252,6 +254,7 @@ impl Drop for Metered {
         let usage = closing.usage;
         closing.cost = usage.and_then(|usage| self.gateway.cost(&self.model, usage));
         if let Some(permit) = self.permit.take() {
+            closing.unsettled += u32::from(closing.outcome != Outcome::Answered);
             match &closing.outcome {
                 Outcome::Answered => permit.ended(Ended::Answered(&usage.unwrap_or_default())),
                 Outcome::Failed { kind, message } => permit.ended(Ended::Failed(&ProviderError::new(*kind, message))),

@@ -2,6 +2,7 @@
 //! one that it cannot read refuses the whole request.
 
 use super::{Wire, inward::is_sealed};
+use adj_providers::gemini::NO_SIGNATURE;
 use bytes::Bytes;
 use memchr::memmem;
 use serde_json::Value;
@@ -35,7 +36,26 @@ pub(super) fn without(wire: Wire, body: &[u8], whose: Whose) -> Option<(Bytes, u
             }
         }
     }
+    if taken.count > 0 && wire == Wire::Messages {
+        forgo_thinking(&mut body);
+    }
     (taken.count > 0).then(|| (body.to_string().into(), taken.count))
+}
+
+/// With a budget for thinking, a turn that goes on after tools must have begun with it, or the request is refused.
+fn forgo_thinking(body: &mut Value) {
+    let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
+    let goes_on = messages.last().is_some_and(|last| last["content"][0]["type"] == "tool_result");
+    let turn = messages.iter().rev().find(|message| message["role"] == "assistant");
+    let kind = |message: &Value| message["content"][0]["type"].as_str().unwrap_or_default().to_owned();
+    let has_begun_with_it = turn.is_none_or(|message| kind(message).contains("thinking"));
+    if goes_on
+        && !has_begun_with_it
+        && body["thinking"]["type"] == "enabled"
+        && let Some(body) = body.as_object_mut()
+    {
+        body.remove("thinking");
+    }
 }
 
 struct Taken {
@@ -62,8 +82,11 @@ impl Taken {
                 if self.comes_out(&block[key])
                     && let Some(part) = block.as_object_mut()
                 {
-                    part.remove(key);
                     self.count += 1;
+                    match part.contains_key("functionCall") {
+                        true => drop(part.insert(key.to_owned(), NO_SIGNATURE.into())),
+                        false => drop(part.remove(key)),
+                    }
                 }
             }
             let opaque = match block["type"].as_str() {
@@ -79,7 +102,8 @@ impl Taken {
     }
 
     fn comes_out(&self, opaque: &Value) -> bool {
-        opaque.as_str().is_some_and(|opaque| self.whose == Whose::All || is_sealed(opaque))
+        let comes_out = |opaque: &str| self.whose == Whose::All && opaque != NO_SIGNATURE || is_sealed(opaque);
+        opaque.as_str().is_some_and(comes_out)
     }
 }
 
@@ -130,7 +154,7 @@ mod tests {
                 json!({"contents": [{"role": "model", "parts": [{"text": "a"},
                     {"functionCall": {"name": "t", "args": {}}, "thoughtSignature": "CiQB"}]}]}),
                 json!({"contents": [{"role": "model", "parts": [{"text": "a"},
-                    {"functionCall": {"name": "t", "args": {}}}]}]}),
+                    {"functionCall": {"name": "t", "args": {}}, "thoughtSignature": NO_SIGNATURE}]}]}),
             ),
             (
                 Wire::Chat,
@@ -146,6 +170,20 @@ mod tests {
             assert_eq!(left(wire, &body, Whose::All), Some((without_all.clone(), 2)), "{wire:?}");
             assert_eq!(left(wire, &without_sealed, Whose::Sealed), None, "{wire:?}");
             assert_eq!(left(wire, &without_all, Whose::All), None, "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn a_turn_that_has_lost_its_thinking_goes_on_without() {
+        let body = |thinking: &str| {
+            json!({"thinking": {"type": thinking, "budget_tokens": 2048}, "messages": [
+                {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": "EqQB"},
+                    {"type": "tool_use", "id": "a", "name": "t", "input": {}}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a"}]}]})
+        };
+        for (thinking, expected) in [("enabled", false), ("adaptive", true)] {
+            let (left, _) = left(Wire::Messages, &body(thinking), Whose::All).expect("something came out");
+            assert_eq!(left.get("thinking").is_some(), expected, "{thinking}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     splice::Top,
     token::Caller,
 };
-use crate::Gateway;
+use crate::{Failover, Gateway};
 use adj_domain::{BlobHash, EventId};
 use hyper::{
     Request, Response, StatusCode, body::Incoming, http::request::Parts, server::conn::http1, service::service_fn,
@@ -121,7 +121,8 @@ impl Endpoint {
             connections.spawn(async move {
                 let service = service_fn(|request| {
                     let inner = Arc::clone(&inner);
-                    async move { Ok::<_, Infallible>(inner.answer(request).await) }
+                    // What it took to begin an answer is not kept while the answer lasts.
+                    async move { Ok::<_, Infallible>(Box::pin(inner.answer(request)).await) }
                 });
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -219,7 +220,11 @@ impl Inner {
         }
         let question = Question { session: &caller.session, wire: ask.wire, model: asked_model };
         let model = self.route.target(question)?;
-        let failover = self.gateway.failover(&model);
+        let mut failover = self.gateway.failover(&model);
+        if ask.operation == Operation::CountTokens {
+            // Nobody else would count what this model does.
+            failover = Arc::new(Failover::to(failover.targets[..1].to_vec()));
+        }
         let request = EventId::from_random(random()?);
         let journey = Journey {
             gateway: &self.gateway,
@@ -234,10 +239,10 @@ impl Inner {
             failover: Arc::clone(&failover),
             tapped_bytes: self.bounds.tapped_bytes,
         };
-        let leg = journey.leg(journey.first())?;
-        if !leg.is_same() && ask.operation == Operation::CountTokens {
+        if ask.operation == Operation::CountTokens && !journey.can_count()? {
             return Ok(inward::estimate(ask.wire, &journey.body.bytes));
         }
+        let leg = journey.first()?;
         let opening = Opening {
             request,
             session: journey.caller.session.clone(),

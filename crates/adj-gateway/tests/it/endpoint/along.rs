@@ -85,6 +85,7 @@ async fn each_failure_has_its_patience_and_some_never_move() {
         ("401 Unauthorized", "", "{}", 1, Some(Authentication)),
         ("402 Pay", "", "{}", 1, Some(Billing)),
         ("500 Oh", "", "{}", 3, Some(Server)),
+        ("529 Busy", slow, "{}", 1, Some(Overloaded)),
         ("200 OK", "", "<html>", 1, Some(Protocol)),
         ("400 No", "", r#"{"error":{"message":"wrong"}}"#, 1, None),
     ];
@@ -216,4 +217,49 @@ async fn what_another_account_cannot_read_is_left_out_once_it_says_so() {
     door.post(Anthropic, &messages(false, &thinking)).await;
     vendor.request().await;
     assert!(vendor.was_left_alone());
+}
+
+#[tokio::test]
+async fn a_lonely_model_counts_each_attempt_once() {
+    // What the caller repeats itself is one attempt here.
+    let mut vendor = Puppet::playing(whole("500 Oh", JSON, "{}")).await;
+    let door = Door::to(Chat, &vendor.url()).await;
+    let body = json!({"model": "m", "messages": hello()}).to_string();
+    assert_eq!(door.post(Chat, body.as_bytes()).await.status, 500);
+    vendor.request().await;
+    assert!(vendor.was_left_alone());
+    assert_eq!(door.closed().await[0].unsettled, 1);
+}
+
+#[tokio::test]
+async fn counts_go_to_the_first_model_once_and_lead_nobody_anywhere() {
+    let count = json!({"model": "claude", "messages": hello()}).to_string();
+    let post = async |door: &Door| {
+        let request = door.request(Anthropic, "/v1/messages/count_tokens", count.as_bytes());
+        super::client::ask(door.address, &request).await
+    };
+    let mut first = Puppet::playing(whole("429 Slow", JSON, "{}")).await;
+    let mut second = Puppet::playing(whole("200 OK", JSON, DONE)).await;
+    let door = over(&[(Anthropic, &first.url()), (Anthropic, &second.url())]).await;
+    assert_eq!(post(&door).await.status, 429, "its caller repeats it or not");
+    first.request().await;
+    assert!(first.was_left_alone() && second.was_left_alone());
+    // Where nobody can be asked it is an estimate, of a body that asks for no answer.
+    let door = over(&[(Chat, "http://127.0.0.1:1"), (Anthropic, &second.url())]).await;
+    let answer = post(&door).await;
+    assert_eq!((answer.status, answer.header("x-adjutant-estimated")), (200, Some("true")), "{}", answer.text());
+    assert!(second.was_left_alone());
+}
+
+#[tokio::test]
+async fn who_was_led_to_a_vendor_that_cannot_be_asked_for_this_is_answered_elsewhere() {
+    let first = Puppet::playing(whole("401 Unauthorized", JSON, "{}")).await;
+    let away = FakeVendor::answering([Reply::text("Done.")]);
+    let third = Puppet::playing(whole("200 OK", JSON, DONE)).await;
+    let door = over(&[(Anthropic, &first.url()), (Chat, &away.url()), (Anthropic, &third.url())]).await;
+    assert_eq!(door.post(Anthropic, &messages(false, &hello())).await.header("x-adjutant-model"), Some("v1/m"));
+    let body = json!({"model": "claude", "max_tokens": 100, "messages": hello(),
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}]});
+    let answer = door.post(Anthropic, body.to_string().as_bytes()).await;
+    assert_eq!((answer.status, answer.header("x-adjutant-model")), (200, Some("v2/m")), "{}", answer.text());
 }
