@@ -64,6 +64,9 @@ pub struct AgentDefinition {
     #[serde(default)]
     pub effort: Option<String>,
     pub tools: Vec<ToolSpec>,
+    /// Tools that whoever uses the session runs: a call of one waits for its result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_tools: Vec<ToolSpec>,
     pub max_output_tokens: u32,
     /// Model requests in one turn before it is ended.
     pub max_steps: u32,

@@ -128,4 +128,10 @@ pub enum Input {
     /// The answer to an approval.
     #[serde(rename = "user.confirmation")]
     Confirmation(Confirmation),
+    /// What a call came to that its user runs.
+    #[serde(rename = "user.custom_tool_result")]
+    CustomToolResult { custom_tool_use_id: EventId, content: Vec<Content>, is_error: bool },
+    /// The turn shall end: what a model is saying is cut off, and what waits for people is given up.
+    #[serde(rename = "user.interrupt")]
+    Interrupt,
 }

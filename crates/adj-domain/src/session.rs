@@ -40,6 +40,8 @@ pub enum ToolState {
     Decided(Verdict),
     /// A person is asked; the question is among [`Session::approvals`].
     Waiting,
+    /// Whoever uses the session runs it, and has not told of its result.
+    AtUser,
     /// A person allowed it, for what this hash stands for.
     Confirmed(BlobHash),
     Started,
@@ -214,12 +216,7 @@ impl Session {
                 }
                 self.push(Item::User { content: content.clone() });
             }
-            SessionEvent::UserInterrupt => {
-                if !running {
-                    return refuse("only a turn can be interrupted");
-                }
-                self.interrupted = true;
-            }
+            SessionEvent::UserInterrupt => self.interrupted |= running,
             SessionEvent::ModelRequestStarted { step, purpose, origin, .. } => {
                 if !running {
                     return refuse("a request belongs to a turn");
@@ -307,6 +304,42 @@ impl Session {
                     answer: None,
                 });
             }
+            SessionEvent::CustomToolUse { name, input, .. } => {
+                if self.request.is_none() {
+                    return refuse("a tool is called only in answer to a request");
+                }
+                if !self.spec.agent.custom_tools.iter().any(|tool| tool.name == *name) {
+                    return refuse("nobody runs a tool of this name");
+                }
+                self.tool_calls += 1;
+                self.push(Item::ToolCall { id: id.clone(), name: name.clone(), input: input.clone() });
+                self.calls.push(ToolCall {
+                    id: id.clone(),
+                    name: name.clone(),
+                    input: input.clone(),
+                    raw_input: None,
+                    state: ToolState::AtUser,
+                    answer: None,
+                });
+            }
+            SessionEvent::CustomToolResult { custom_tool_use_id, content, is_error } => {
+                if !running {
+                    return refuse("a result is taken up within a turn");
+                }
+                let answer = Item::ToolResult {
+                    call: custom_tool_use_id.clone(),
+                    content: content.clone(),
+                    is_error: *is_error,
+                };
+                match self.call(custom_tool_use_id) {
+                    Some(call) if call.state == ToolState::AtUser => {
+                        call.state = ToolState::Answered;
+                        call.answer = Some(answer);
+                    }
+                    _ => return refuse("no such call waits for a result"),
+                }
+                self.settle_calls();
+            }
             SessionEvent::PolicyDecided { tool_use_id, ruling } => match self.call(tool_use_id) {
                 Some(call) if call.state == ToolState::Asked => call.state = ToolState::Decided(ruling.verdict),
                 // It may come to forbid what a person was asked about, and never the other way round.
@@ -358,11 +391,10 @@ impl Session {
                     return refuse("the session is idle already");
                 }
                 if let IdleReason::RequiresAction { event_ids } = stop_reason {
-                    let waits =
-                        |id: &EventId| self.calls.iter().any(|call| call.id == *id && call.state == ToolState::Waiting);
+                    let waits = |id: &EventId| self.waiting_calls().any(|waiting| waiting == id);
                     let runs = self.calls.iter().any(|call| call.state == ToolState::Started);
                     if self.request.is_some() || runs || event_ids.is_empty() || !event_ids.iter().all(waits) {
-                        return refuse("only calls that people are asked about may be under way");
+                        return refuse("only calls that wait for people may be under way");
                     }
                 } else if self.request.is_some() || !self.program_requests.is_empty() || !self.calls.is_empty() {
                     return refuse("nothing may be under way when a session goes idle");
@@ -426,6 +458,7 @@ impl Session {
             | SessionEvent::UsageReported { .. }
             | SessionEvent::Resumed
             | SessionEvent::AnswerRefused { .. }
+            | SessionEvent::ResultRefused { .. }
             | SessionEvent::NetworkDecided { .. } => {}
         }
         self.head = seq;
@@ -435,6 +468,12 @@ impl Session {
     /// Whether it rests in the middle of a turn, until a person answers.
     pub fn waits_for_people(&self) -> bool {
         matches!(self.status, Status::Idle { reason: Some(IdleReason::RequiresAction { .. }) })
+    }
+
+    /// The calls that only somebody outside can bring forward, in their order.
+    pub fn waiting_calls(&self) -> impl Iterator<Item = &EventId> {
+        let waits = |call: &&ToolCall| matches!(call.state, ToolState::Waiting | ToolState::AtUser);
+        self.calls.iter().filter(waits).map(|call| &call.id)
     }
 
     /// The budget for which it rests in the middle of a turn.
@@ -517,6 +556,9 @@ impl SessionEvent {
             Self::AgentMessage { .. } => "agent.message",
             Self::AgentThinking { .. } => "agent.thinking",
             Self::AgentToolUse { .. } => "agent.tool_use",
+            Self::CustomToolUse { .. } => "agent.custom_tool_use",
+            Self::CustomToolResult { .. } => "user.custom_tool_result",
+            Self::ResultRefused { .. } => "custom_tool.result_refused",
             Self::PolicyDecided { .. } => "policy.decided",
             Self::ApprovalRequested { .. } => "approval.requested",
             Self::ToolConfirmed { .. } => "user.tool_confirmation",

@@ -34,7 +34,7 @@ pub enum SessionEvent {
         output_schema: Option<Value>,
     },
 
-    /// Somebody asked the turn to end after the step it is in.
+    /// Somebody asked the turn to end after the step it is in. Of a session at rest it is remembered, and changes nothing.
     #[serde(rename = "user.interrupt")]
     UserInterrupt,
 
@@ -82,6 +82,18 @@ pub enum SessionEvent {
         raw_input: Option<String>,
         vendor_call_id: String,
     },
+
+    /// A call of a tool that whoever uses the session runs.
+    #[serde(rename = "agent.custom_tool_use")]
+    CustomToolUse { name: String, input: Value, vendor_call_id: String },
+
+    /// The result of such a call, taken up. The event has the id that the result got when it was queued.
+    #[serde(rename = "user.custom_tool_result")]
+    CustomToolResult { custom_tool_use_id: EventId, content: Vec<Content>, is_error: bool },
+
+    /// A result that came too late, came twice, or belongs to no call that waits. It changes nothing.
+    #[serde(rename = "custom_tool.result_refused")]
+    ResultRefused { custom_tool_use_id: EventId, why: String },
 
     #[serde(rename = "policy.decided")]
     PolicyDecided {
@@ -303,7 +315,7 @@ pub enum IdleReason {
     MaxTokens,
     /// The turn took as many steps as the agent may.
     StepLimit,
-    /// A tool call waits for a person.
+    /// These tool calls wait, for a person's word or for a result.
     RequiresAction {
         event_ids: Vec<EventId>,
     },

@@ -8,7 +8,7 @@ use adj_domain::{
 use adj_harness::can_wake;
 use adj_sandbox::Mount;
 use adj_store::Submitted;
-use std::{path::Path, time::Duration};
+use std::{future, path::Path, time::Duration};
 
 /// Another process tells of its answer only through the store, so that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -65,29 +65,39 @@ impl Engine {
         if self.store().submit(&LogId::from(id.clone()), &input).await? == Submitted::Already {
             return Err(AnswerError::AlreadyAnswered { approval: approval.clone() }.into());
         }
-        self.0.answered.notify_waiters();
+        self.0.bells.of(id).notify_waiters();
         Ok(())
     }
 
     /// Waits until a session that asks people something has an answer in its queue, or a question has expired.
     pub async fn wait_for_answer(&self, id: &SessionId) -> Result<(), EngineError> {
         let session = self.session(id).await?;
-        self.news(&session).await
+        self.news(&session, future::ready(())).await
     }
 
-    /// Returns when there is something new about the open questions of `session`.
-    pub(crate) async fn news(&self, session: &Session) -> Result<(), EngineError> {
+    /// Returns when something was queued for `session` that does not wait for the step's end, or a question has expired.
+    /// `rung`: since the queue was last looked at.
+    pub(crate) async fn news(&self, session: &Session, rung: impl Future<Output = ()>) -> Result<(), EngineError> {
         let log = LogId::from(session.id.clone());
+        let asks_people = !session.approvals.is_empty();
+        rung_or_late(rung, asks_people).await;
         loop {
-            let rung = self.0.answered.notified();
+            let rung = self.0.bells.of(&session.id).notified();
             let pending = self.store().pending(&log).await?;
-            let has_answer = pending.iter().any(|input| matches!(input.input, Queued::Confirmation(_)));
-            if has_answer || !expired(session, Timestamp::now()).is_empty() {
+            let is_news = |input: &PendingInput| !matches!(input.input, Queued::Message { .. });
+            if pending.iter().any(is_news) || !expired(session, Timestamp::now()).is_empty() {
                 return Ok(());
             }
-            // Whoever rings while we sleep wakes us; nothing is lost if nobody can.
-            let _ = tokio::time::timeout(LOOK_EVERY, rung).await;
+            rung_or_late(rung, asks_people).await;
         }
+    }
+}
+
+/// Whoever rings wakes us. Where people are asked, nothing is lost if nobody can.
+async fn rung_or_late(rung: impl Future<Output = ()>, asks_people: bool) {
+    match asks_people {
+        true => drop(tokio::time::timeout(LOOK_EVERY, rung).await),
+        false => rung.await,
     }
 }
 

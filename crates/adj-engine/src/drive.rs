@@ -96,7 +96,10 @@ async fn work_claimed(
     let mut running: JoinSet<Result<Done, EngineError>> = JoinSet::new();
     let mut order = Order::default();
     let mut may_interrupt = true;
+    // Cut off when somebody does not want to hear the rest.
+    let mut speaking = CancellationToken::new();
     loop {
+        let rung = engine.0.bells.of(id).notified();
         let pending = engine.store().pending(&log).await?;
         let mut head = session.head;
         guard.refresh(engine).await?;
@@ -124,7 +127,9 @@ async fn work_claimed(
             match departure.pay(&id, *request).await? {
                 Departed::Paid(paid) => {
                     let (engine, session) = (engine.clone(), session.id.clone());
-                    running.spawn(async move { Ok(call_model(&engine, session, id, *paid).await) });
+                    speaking = CancellationToken::new();
+                    let cut = speaking.clone();
+                    running.spawn(async move { Ok(call_model(&engine, session, id, *paid, cut).await) });
                 }
                 Departed::Refused { refusal, head: at, events: unwritten, takes: untaken } => {
                     (head, events, takes) = (at, unwritten, untaken);
@@ -141,10 +146,15 @@ async fn work_claimed(
                 }
             }
         }
+        let is_cut =
+            events.iter().any(|(id, event)| matches!(event, SessionEvent::UserInterrupt) && takes.contains(id));
         if !events.is_empty() {
             let ledger = closes(events.iter().map(|(_, event)| event));
             let events = events.into_iter().map(|(id, event)| event.into_new(id)).collect();
             engine.append_batch(fence, head, Batch { events, takes, ledger }).await?;
+        }
+        if is_cut {
+            speaking.cancel();
         }
         // Who waits goes on when it is remembered, and not before.
         asked.tell(&toolbox.door, &session, &told);
@@ -187,7 +197,7 @@ async fn work_claimed(
                 Done::Bound { call, binding, expires_at } => Input::Bound { call, binding, expires_at },
             },
             Some(news) = news.recv() => asked.input(&session, news),
-            answers = engine.news(&session), if !session.approvals.is_empty() => {
+            answers = engine.news(&session, rung) => {
                 answers?;
                 match expired(&session, Timestamp::now()) {
                     over if over.is_empty() => Input::Answers,
@@ -405,7 +415,7 @@ async fn objection(
     })
 }
 
-async fn call_model(engine: &Engine, session: SessionId, id: EventId, paid: Paid) -> Done {
+async fn call_model(engine: &Engine, session: SessionId, id: EventId, paid: Paid, cut: CancellationToken) -> Done {
     let live = engine.0.live.clone();
     let on_delta = move |delta| {
         // Nobody watching is fine.
@@ -413,6 +423,6 @@ async fn call_model(engine: &Engine, session: SessionId, id: EventId, paid: Paid
     };
     // Dropping the task, as when the loop ends early, cancels the call.
     let Paid { request, tab, shortened } = paid;
-    let answer = engine.0.parts.models.call_for(tab, request, Arc::new(on_delta), CancellationToken::new()).await;
+    let answer = engine.0.parts.models.call_for(tab, request, Arc::new(on_delta), cut).await;
     Done::Model { id, answer: Box::new(answer), shortened }
 }

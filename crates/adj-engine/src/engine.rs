@@ -5,7 +5,7 @@ use crate::{
     context,
     drive::{self, TurnEnd},
     guard::GuardError,
-    live::{Interrupt, Live},
+    live::{Bells, Interrupt, Live},
     toolbox::{Toolbox, ToolboxError},
 };
 use adj_domain::{
@@ -29,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::sync::{Mutex, Notify, OnceCell, broadcast};
+use tokio::sync::{Mutex, OnceCell, broadcast};
 
 /// Why the engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +118,8 @@ pub(crate) struct Inner {
     pub(crate) live: broadcast::Sender<Live>,
     /// Held while somebody in this process writes to the log of grants.
     pub(crate) giving: Mutex<()>,
-    /// Rung when an answer was queued in this process.
-    pub(crate) answered: Notify,
+    /// Rung when something was queued in this process.
+    pub(crate) bells: Bells,
     pub(crate) workspaces: OnceCell<Arc<Workspaces>>,
     toolboxes: Mutex<HashMap<SessionId, Arc<Toolbox>>>,
     /// One for each session that was worked on here, held while somebody works on it.
@@ -211,7 +211,7 @@ impl Engine {
             upstream,
             live,
             giving: Mutex::default(),
-            answered: Notify::new(),
+            bells: Bells::default(),
             workspaces: OnceCell::new(),
             toolboxes: Mutex::default(),
             doors: Mutex::default(),
@@ -313,6 +313,7 @@ impl Engine {
     /// Queues a message. Once it returns, the message is safe; the same id is taken up once.
     pub async fn send(&self, id: &SessionId, input: &PendingInput) -> Result<(), EngineError> {
         self.store().submit(&LogId::from(id.clone()), input).await?;
+        self.0.bells.of(id).notify_waiters();
         Ok(())
     }
 
@@ -457,6 +458,7 @@ pub fn default_agent(model: &ModelRef) -> AgentDefinition {
         model: model.clone(),
         effort: None,
         tools: Vec::new(),
+        custom_tools: Vec::new(),
         max_output_tokens: 16_384,
         max_steps: 200,
         context_window_tokens: 200_000,

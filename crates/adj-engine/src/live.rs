@@ -2,6 +2,8 @@
 
 use adj_domain::{Event, SessionId};
 use adj_gateway::Delta;
+use std::array;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Something a watcher may want to show. Only [`Live::Committed`] is remembered; the rest is gone when it is not seen.
@@ -13,6 +15,23 @@ pub enum Live {
         session: SessionId,
         delta: Delta,
     },
+}
+
+/// Tells who works on a session that something was queued for it. Several sessions share a bell: whoever hears one looks.
+#[derive(Debug)]
+pub(crate) struct Bells([Notify; 64]);
+
+impl Default for Bells {
+    fn default() -> Self {
+        Self(array::from_fn(|_| Notify::new()))
+    }
+}
+
+impl Bells {
+    pub(crate) fn of(&self, session: &SessionId) -> &Notify {
+        let sum: usize = session.as_str().bytes().map(usize::from).sum();
+        &self.0[sum % self.0.len()]
+    }
 }
 
 /// Asks turns to end after the step they are in. Clones share the wish.

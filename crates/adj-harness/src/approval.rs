@@ -2,8 +2,8 @@
 
 use crate::decide::{Draft, Effect};
 use adj_domain::{
-    ApprovalResult, ApprovalSubject, BlobHash, Confirmation, EventId, IdleReason, SessionEvent, Status, Timestamp,
-    ToolState, Verdict, event::Input as Queued,
+    ApprovalResult, ApprovalSubject, BlobHash, Confirmation, Content, EventId, PendingInput, SessionEvent, Status,
+    Timestamp, ToolCall, ToolState, Verdict, event::Input as Queued,
 };
 
 const CHANGED: &str = "the workspace or the policy changed after the question";
@@ -20,18 +20,53 @@ impl Draft<'_> {
         }
     }
 
-    /// Takes up every answer that has come, each once: the first to a question counts, the others are refused visibly.
+    /// Takes up every answer that has come, each once: the first to a question counts, the others are refused visibly. An
+    /// interrupt overtakes what people have said; what they say after it finds nothing that waits.
     pub(crate) fn take_answers(&mut self) {
-        let mut has_denied = false;
-        for input in self.pending {
-            if let Queued::Confirmation(answer) = &input.input {
-                self.takes.push(input.id.clone());
-                has_denied |= self.take_answer(&input.id, answer);
+        let mut goes_on = false;
+        let is_interrupt = |input: &&PendingInput| matches!(input.input, Queued::Interrupt);
+        let (interrupts, others): (Vec<_>, Vec<_>) = self.pending.iter().partition(is_interrupt);
+        for input in interrupts {
+            self.takes.push(input.id.clone());
+            self.go_on();
+            self.emit_as(input.id.clone(), SessionEvent::UserInterrupt);
+            goes_on |=
+                self.session.calls.iter().any(|call| matches!(call.state, ToolState::Waiting | ToolState::AtUser));
+        }
+        for input in others {
+            match &input.input {
+                Queued::Confirmation(answer) => {
+                    self.takes.push(input.id.clone());
+                    goes_on |= self.take_answer(&input.id, answer);
+                }
+                Queued::CustomToolResult { custom_tool_use_id, content, is_error } => {
+                    self.takes.push(input.id.clone());
+                    goes_on |= self.take_result(&input.id, custom_tool_use_id, content, *is_error);
+                }
+                Queued::Message { .. } | Queued::Interrupt => {}
             }
         }
-        if has_denied {
+        // Where a call's surroundings are being looked at, that goes on first.
+        let is_looked_at =
+            |call: &ToolCall| matches!(call.state, ToolState::Decided(Verdict::Ask) | ToolState::Confirmed(_));
+        if goes_on && !self.session.calls.iter().any(is_looked_at) {
             self.start_calls();
         }
+    }
+
+    /// Answers whether a call has its result by it.
+    fn take_result(&mut self, id: &EventId, call: &EventId, content: &[Content], is_error: bool) -> bool {
+        let waits = |known: &ToolCall| known.id == *call && known.state == ToolState::AtUser;
+        let custom_tool_use_id = call.clone();
+        if !self.session.calls.iter().any(waits) || self.session.interrupted {
+            let why = "no such call waits for a result: it has one, was given up, or was never made".to_owned();
+            self.emit_as(id.clone(), SessionEvent::ResultRefused { custom_tool_use_id, why });
+            return false;
+        }
+        self.go_on();
+        let content = content.to_vec();
+        self.emit_as(id.clone(), SessionEvent::CustomToolResult { custom_tool_use_id, content, is_error });
+        true
     }
 
     /// Answers whether a call was denied by it.
@@ -108,7 +143,7 @@ impl Draft<'_> {
         };
         let subject = ApprovalSubject::Tool { tool_use_id: id.clone(), binding };
         self.emit(SessionEvent::ApprovalRequested { subject, expires_at, again });
-        self.finish(IdleReason::RequiresAction { event_ids: vec![id.clone()] });
+        self.wait_for_people();
     }
 
     /// Nobody answered in time: that is a denial.

@@ -148,7 +148,7 @@ pub fn decide(session: Session, pending: &[PendingInput], judge: &Judge<'_>, inp
 pub fn can_wake(session: &Session, pending: &[PendingInput]) -> bool {
     pending.iter().any(|input| match input.input {
         Queued::Message { .. } => !session.waits_for_people(),
-        Queued::Confirmation(_) => true,
+        Queued::Confirmation(_) | Queued::CustomToolResult { .. } | Queued::Interrupt => true,
     })
 }
 
@@ -268,6 +268,10 @@ impl Draft<'_> {
                 }
                 AnswerBlock::ToolCall { vendor_call_id, name, input } => {
                     let (input, raw_input) = match input {
+                        Ok(input) if self.is_custom(&name) => {
+                            self.emit(SessionEvent::CustomToolUse { name, input, vendor_call_id });
+                            continue;
+                        }
                         Ok(input) => (input, None),
                         Err(raw) => (Value::Null, Some(raw)),
                     };
@@ -287,6 +291,10 @@ impl Draft<'_> {
         self.start_calls();
     }
 
+    fn is_custom(&self, name: &str) -> bool {
+        self.session.spec.agent.custom_tools.iter().any(|tool| tool.name == name)
+    }
+
     fn end_request(&mut self, request: EventId, result: RequestResult, charges: Vec<Charge>) {
         self.emit(SessionEvent::ModelRequestEnded { model_request_start_id: request, result, charges });
     }
@@ -297,12 +305,37 @@ impl Draft<'_> {
     }
 
     /// Takes the step's calls in their order: refuses those that may not run, starts those that may, and stops at the
-    /// first that a person has to allow, because what is asked about is the state that the calls before it leave.
+    /// first that a person has to allow, because what is asked about is the state that the calls before it leave. Where
+    /// nothing is left that could go on by itself, the session rests.
     pub(crate) fn start_calls(&mut self) {
+        self.start_what_may();
+        let Session { calls, request, status, .. } = &self.session;
+        if *status != Status::Running || request.is_some() {
+            return;
+        }
+        let is_still = |call: &ToolCall| {
+            matches!(call.state, ToolState::Answered | ToolState::Asked | ToolState::Waiting | ToolState::AtUser)
+        };
+        if calls.is_empty() {
+            self.advance();
+        } else if calls.iter().all(is_still) {
+            self.wait_for_people();
+        }
+    }
+
+    /// Rests until somebody tells more of the calls that wait.
+    pub(crate) fn wait_for_people(&mut self) {
+        let event_ids = self.session.waiting_calls().cloned().collect();
+        self.finish(IdleReason::RequiresAction { event_ids });
+    }
+
+    fn start_what_may(&mut self) {
         let mut gave_up = false;
         for call in self.session.calls.clone() {
             match call.state {
                 ToolState::Answered | ToolState::Started => continue,
+                ToolState::AtUser if self.session.interrupted => self.refuse_call(&call.id, INTERRUPTED),
+                ToolState::AtUser => continue,
                 // Nobody is asked any more, and what came after the question is not run before it.
                 ToolState::Waiting | ToolState::Asked
                     if self.session.interrupted && (gave_up || call.state == ToolState::Waiting) =>
@@ -310,7 +343,7 @@ impl Draft<'_> {
                     gave_up = true;
                     self.refuse_call(&call.id, INTERRUPTED);
                 }
-                ToolState::Waiting => return self.finish(IdleReason::RequiresAction { event_ids: vec![call.id] }),
+                ToolState::Waiting => return,
                 ToolState::Confirmed(_) | ToolState::Decided(Verdict::Ask) => {
                     if self.earlier_are_answered(&call.id) {
                         self.effects.push(Effect::Bind { call: call.id });
@@ -325,9 +358,6 @@ impl Draft<'_> {
                     }
                 }
             }
-        }
-        if self.session.calls.is_empty() && self.session.status == Status::Running && self.session.request.is_none() {
-            self.advance();
         }
     }
 

@@ -26,7 +26,7 @@ pub fn build_request(session: &Session, purpose: Purpose) -> ModelRequest {
         },
         system: session.spec.system_prompt(),
         items,
-        tools: agent.tools.clone(),
+        tools: agent.tools.iter().chain(&agent.custom_tools).cloned().collect(),
         max_output_tokens: agent.max_output_tokens,
         output_schema: if purpose == Purpose::Step { session.output_schema.clone() } else { None },
         effort: agent.effort.clone(),

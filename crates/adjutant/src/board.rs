@@ -105,7 +105,8 @@ impl Board {
                 }
                 Vec::new()
             }
-            SessionEvent::AgentToolUse { name: tool, input, .. } => {
+            SessionEvent::AgentToolUse { name: tool, input, .. }
+            | SessionEvent::CustomToolUse { name: tool, input, .. } => {
                 let text = call(tool, input);
                 self.calls.insert(event.id.to_string(), text.clone());
                 doing(self, text);

@@ -46,7 +46,9 @@ impl Timeline {
                 if let SessionEvent::Created { spec } = &body {
                     self.names.insert(event.log.clone(), spec.agent.name.clone());
                 }
-                if let SessionEvent::AgentToolUse { name, input, .. } = &body {
+                if let SessionEvent::AgentToolUse { name, input, .. }
+                | SessionEvent::CustomToolUse { name, input, .. } = &body
+                {
                     let about =
                         if self.text == Text::Hidden { name.clone() } else { one_line(&board::call(name, input), 60) };
                     self.calls.insert(event.id.clone(), about);
@@ -192,6 +194,18 @@ impl Timeline {
                 (Text::Full, None) => (name.clone(), harmless(&input.to_string())),
                 (Text::Short, None) => (board::call(name, input), String::new()),
             },
+            SessionEvent::CustomToolUse { name, input, .. } => match self.text {
+                Text::Hidden => (name.clone(), self.said(&input.to_string())),
+                Text::Full => (name.clone(), harmless(&input.to_string())),
+                Text::Short => (board::call(name, input), String::new()),
+            },
+            SessionEvent::CustomToolResult { custom_tool_use_id, content, is_error } => {
+                let how = if *is_error { "failed" } else { "done" };
+                (format!("{} → {how}", self.about(custom_tool_use_id)), self.content(content))
+            }
+            SessionEvent::ResultRefused { custom_tool_use_id, why } => {
+                (format!("of {}", self.about(custom_tool_use_id)), why.clone())
+            }
             SessionEvent::PolicyDecided { tool_use_id, ruling } => {
                 (format!("{} → {}", self.about(tool_use_id), decided(ruling)), self.reason(ruling))
             }

@@ -114,6 +114,11 @@ fn session_spec(workspace: WorkspaceSpec, sandbox: SandboxMode, is_full: bool) -
                     description: "runs".to_owned(),
                     input_schema: json!({"type": "object"}),
                 }],
+                custom_tools: Vec::from_iter(is_full.then(|| ToolSpec {
+                    name: "ask_user".to_owned(),
+                    description: "asks".to_owned(),
+                    input_schema: json!({"type": "object"}),
+                })),
                 max_output_tokens: 1,
                 max_steps: 2,
                 context_window_tokens: 3,
@@ -298,6 +303,13 @@ pub fn session_events() -> Vec<SessionEvent> {
             raw_input: Some("{".to_owned()),
             vendor_call_id: "call_2".to_owned(),
         },
+        CustomToolUse {
+            name: "ask_user".to_owned(),
+            input: json!({"question": "why?"}),
+            vendor_call_id: "call_3".to_owned(),
+        },
+        CustomToolResult { custom_tool_use_id: event_id(), content: text(), is_error: false },
+        ResultRefused { custom_tool_use_id: event_id(), why: "it has one".to_owned() },
         PolicyDecided { tool_use_id: event_id(), ruling: Ruling::new(Verdict::Allow, "agent", "all") },
         PolicyDecided {
             tool_use_id: event_id(),

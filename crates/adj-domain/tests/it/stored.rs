@@ -14,7 +14,7 @@ fn lines<E: Serialize>(events: &[E]) -> String {
 fn the_bytes_of_every_session_event() {
     let events = session_events();
     insta::assert_snapshot!(lines(&events));
-    check_names(&events, SessionEvent::name, 26);
+    check_names(&events, SessionEvent::name, 29);
 }
 
 #[test]

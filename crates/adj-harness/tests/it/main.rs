@@ -2,6 +2,7 @@
 
 mod allowances;
 mod compaction;
+mod custom;
 mod loops;
 mod prefix;
 mod prompt;

@@ -1,7 +1,10 @@
 //! Whatever happens in whatever order: the log stays legal, and its fold is the live state.
 
 use crate::world::{World, call, spec};
-use adj_domain::{AnswerBlock, ApprovalResult, FailureKind, Session, SessionEvent, StopReason};
+use adj_domain::{
+    AnswerBlock, ApprovalResult, EventId, FailureKind, IdleReason, Session, SessionEvent, Status, StopReason,
+    event::Input as Queued,
+};
 use adj_harness::{Effect, Input};
 use proptest::prelude::*;
 use serde_json::json;
@@ -21,6 +24,12 @@ enum Step {
     Allow,
     Deny,
     Answers,
+    /// Calls of which some are the user's to run.
+    Customs(u8),
+    /// The result of one of them, or of something else.
+    Result(u8),
+    /// An interrupt that waits in the queue.
+    Halt,
     /// The workspace changes.
     Change,
     Expire,
@@ -42,6 +51,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Allow),
         Just(Step::Deny),
         Just(Step::Answers),
+        (0u8..27).prop_map(Step::Customs),
+        any::<u8>().prop_map(Step::Result),
+        Just(Step::Halt),
         Just(Step::Change),
         Just(Step::Expire),
         Just(Step::Crash),
@@ -63,6 +75,18 @@ fn play(world: &mut World, step: &Step) {
             let calls = (0..3).map(|n| call("bash", json!({"n": n, "ask": which & (1 << n) != 0}))).collect();
             world.answer(calls, StopReason::ToolUse);
         }
+        Step::Customs(which) if world.model_calls() > 0 => {
+            let kinds = [("bash", false), ("bash", true), ("ask_user", false)];
+            let calls = (0..3u32).map(|n| kinds[usize::from(*which) / 3usize.pow(n) % 3]);
+            let calls = calls.map(|(name, asks)| call(name, json!({"ask": asks}))).collect();
+            world.answer(calls, StopReason::ToolUse);
+        }
+        Step::Result(which) => {
+            let calls: Vec<EventId> = world.session().calls.iter().map(|call| call.id.clone()).collect();
+            let call = calls.get(usize::from(*which) % 4).cloned().unwrap_or_else(|| EventId::derive(&["none"]));
+            world.put(Queued::CustomToolResult { custom_tool_use_id: call, content: Vec::new(), is_error: false });
+        }
+        Step::Halt => world.put(Queued::Interrupt),
         Step::Bind if world.effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })) => world.bind(),
         Step::Allow => world.confirm(ApprovalResult::Allow),
         Step::Deny => world.confirm(ApprovalResult::Deny),
@@ -113,6 +137,11 @@ proptest! {
                 SessionEvent::ToolConfirmed { tool_use_id, result: ApprovalResult::Allow, .. } if tool_use_id == id));
             let starts = starts.count();
             prop_assert!(starts <= 1 && (input["ask"] != true || starts <= allowed.count()));
+        }
+        // What waits for people is named when the session rests, and nothing else is.
+        if let Status::Idle { reason: Some(IdleReason::RequiresAction { event_ids }) } = &world.session().status {
+            let waiting: Vec<EventId> = world.session().waiting_calls().cloned().collect();
+            prop_assert_eq!(event_ids, &waiting);
         }
         // Each call that was started is started once, and each message is taken up once.
         let mut seen = std::collections::BTreeSet::new();

@@ -37,6 +37,7 @@ pub fn spec() -> SessionSpec {
             model: "scripted/test".parse().unwrap(),
             effort: None,
             tools: vec![tool("bash"), tool("write")],
+            custom_tools: vec![tool("ask_user")],
             max_output_tokens: 100,
             max_steps: 20,
             context_window_tokens: 100_000,
@@ -178,16 +179,19 @@ impl World {
 
     /// Queues an answer under an id of its own, whoever gave it to whatever.
     pub fn forge(&mut self, answer: Confirmation) {
+        self.put(Queued::Confirmation(answer));
+    }
+
+    /// Queues this, under an id of its own.
+    pub fn put(&mut self, input: Queued) {
         self.messages += 1;
-        let id = EventId::derive(&["forged", &self.messages.to_string()]);
-        self.pending.push(PendingInput { id, input: Queued::Confirmation(answer) });
+        let id = EventId::derive(&["put", &self.messages.to_string()]);
+        self.pending.push(PendingInput { id, input });
     }
 
     /// Queues an answer to the oldest open question, as somebody who sees it would give it.
     pub fn confirm(&mut self, result: ApprovalResult) {
         let Some(open) = self.session().approvals.first().cloned() else { return };
-        self.messages += 1;
-        let id = EventId::derive(&["confirmation", &self.messages.to_string()]);
         let answer = Confirmation {
             approval_id: open.id.clone(),
             binding: open.binding().cloned(),
@@ -195,7 +199,7 @@ impl World {
             deny_message: None,
             by: "somebody".to_owned(),
         };
-        self.pending.push(PendingInput { id, input: Queued::Confirmation(answer) });
+        self.put(Queued::Confirmation(answer));
     }
 
     fn take_model_call(&mut self) -> EventId {
