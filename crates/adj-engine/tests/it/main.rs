@@ -3,6 +3,7 @@
 mod approvals;
 mod beyond;
 mod budgets;
+mod custom;
 mod door;
 mod faults;
 mod grants;
