@@ -7,6 +7,7 @@ mod custom;
 mod door;
 mod faults;
 mod grants;
+mod hall;
 mod hosted;
 mod recovery;
 mod secrets;
