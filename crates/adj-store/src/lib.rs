@@ -16,7 +16,7 @@ mod nodes;
 mod place;
 
 pub use error::{AppendError, ClaimError, OpenError, StoreError, VerifyError};
-pub use memory::MemoryStore;
+pub use memory::store::MemoryStore;
 pub use sqlite::{
     store::{SqliteOptions, SqliteStore},
     writer::AfterCommit,

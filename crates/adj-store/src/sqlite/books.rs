@@ -1,7 +1,7 @@
 //! The books in the same file as the logs, so that a hold and the event that announces it are one.
 
 use super::{
-    records::{parsed, to_sql, unsigned},
+    logs::{parsed, to_sql, unsigned},
     trouble::Stop,
 };
 use crate::{

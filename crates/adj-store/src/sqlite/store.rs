@@ -1,10 +1,9 @@
 //! The face of the SQLite store.
 
 use super::{
-    books,
+    books, logs,
     open::{Access, locate, open_for_reading, open_for_writing, prepare},
     readers::{Readers, blocking},
-    records,
     trouble::{Stop, classify},
     writer::{AfterCommit, Durable, Task, Work, Writer},
 };
@@ -236,24 +235,24 @@ impl Store for SqliteStore {
     async fn create(&self, log: &LogId, meta: LogMeta) -> Result<bool, StoreError> {
         let labels = limits::check_meta(&meta)?;
         let (log, now) = (log.clone(), self.now());
-        self.write(labels.len(), move |connection| records::create(connection, &log, &meta, &labels, now)).await
+        self.write(labels.len(), move |connection| logs::create(connection, &log, &meta, &labels, now)).await
     }
 
     async fn submit(&self, log: &LogId, input: &PendingInput) -> Result<Submitted, StoreError> {
         let body = limits::check_input(input)?;
         let (log, input) = (log.clone(), input.clone());
-        self.write(body.len(), move |connection| records::submit(connection, &log, &input, &body)).await
+        self.write(body.len(), move |connection| logs::submit(connection, &log, &input, &body)).await
     }
 
     async fn pending(&self, log: &LogId) -> Result<Vec<PendingInput>, StoreError> {
         let log = log.clone();
-        self.readers.run(move |connection| records::pending(connection, &log)).await
+        self.readers.run(move |connection| logs::pending(connection, &log)).await
     }
 
     async fn append(&self, fence: &Fence, expect: Expect, batch: Batch) -> Result<Vec<Event>, AppendError> {
         let (bodies, bytes) = limits::check_batch(fence.log(), &batch)?;
         let (fence, now) = (fence.clone(), self.now());
-        self.write(bytes, move |connection| records::append(connection, &fence, expect, &batch, &bodies, now)).await
+        self.write(bytes, move |connection| logs::append(connection, &fence, expect, &batch, &bodies, now)).await
     }
 
     async fn standing(&self, purses: &[PurseKey]) -> Result<Vec<Standing>, StoreError> {
@@ -268,7 +267,7 @@ impl Store for SqliteStore {
 
     async fn read(&self, log: &LogId, after: Seq, limit: u32) -> Result<Vec<Event>, StoreError> {
         let log = log.clone();
-        self.readers.run(move |connection| records::read(connection, &log, after, limit)).await
+        self.readers.run(move |connection| logs::read(connection, &log, after, limit)).await
     }
 
     async fn claim(&self, log: &LogId, node: &NodeId) -> Result<Claim, ClaimError> {
@@ -281,21 +280,21 @@ impl Store for SqliteStore {
             return Err(ClaimError::NodeTaken { node: node.clone() });
         }
         let (nodes, log, node, now) = (Arc::clone(&self.nodes), log.clone(), node.clone(), self.now());
-        self.write(0, move |connection| records::claim(connection, &nodes, &log, &node, now)).await
+        self.write(0, move |connection| logs::claim(connection, &nodes, &log, &node, now)).await
     }
 
     async fn release(&self, fence: Fence) -> Result<(), StoreError> {
-        self.write(0, move |connection| records::release(connection, &fence)).await
+        self.write(0, move |connection| logs::release(connection, &fence)).await
     }
 
     async fn logs(&self, filter: &LogFilter) -> Result<Vec<LogSummary>, StoreError> {
         let (nodes, filter) = (Arc::clone(&self.nodes), filter.clone());
-        self.readers.run(move |connection| records::summaries(connection, &nodes, &filter)).await
+        self.readers.run(move |connection| logs::summaries(connection, &nodes, &filter)).await
     }
 
     async fn log(&self, log: &LogId) -> Result<Option<LogSummary>, StoreError> {
         let (nodes, log) = (Arc::clone(&self.nodes), log.clone());
-        self.readers.run(move |connection| records::summary(connection, &nodes, &log)).await
+        self.readers.run(move |connection| logs::summary(connection, &nodes, &log)).await
     }
 
     async fn put_blob(&self, bytes: &[u8]) -> Result<BlobHash, StoreError> {

@@ -1,4 +1,4 @@
-//! A store that forgets: the model that the others are compared with, and what fast tests use.
+//! The face of the store in memory.
 
 use crate::{
     error::{AppendError, ClaimError, StoreError},

@@ -1,0 +1,3 @@
+//! The store that forgets: the model that the others are compared with, and what fast tests use.
+
+pub(crate) mod store;
