@@ -151,7 +151,7 @@ async fn work_claimed(
         if !events.is_empty() {
             let ledger = closes(events.iter().map(|(_, event)| event));
             let events = events.into_iter().map(|(id, event)| event.into_new(id)).collect();
-            engine.append_batch(fence, head, Batch { events, takes, ledger }).await?;
+            engine.append_batch(fence, head, Batch { events, takes, ledger, ..Batch::default() }).await?;
         }
         if is_cut {
             speaking.cancel();

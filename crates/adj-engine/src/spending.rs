@@ -212,7 +212,7 @@ impl Departure<'_> {
             }
         }
         let events: Vec<NewEvent> = events.into_iter().map(|(id, event)| event.into_new(id)).collect();
-        let batch = Batch { events, takes: self.takes.clone(), ledger };
+        let batch = Batch { events, takes: self.takes.clone(), ledger, ..Batch::default() };
         match self.engine.append_batch(self.fence, self.head, batch).await {
             Ok(()) => Ok(Ok(())),
             Err(EngineError::Append { source: AppendError::Refused(refusal), .. }) => Ok(Err(refusal)),

@@ -22,7 +22,7 @@ pub use sqlite::{
     writer::AfterCommit,
 };
 pub use store::{
-    Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, NodeIdError, OpenHold,
-    Standing, Store, Submitted, system_clock,
+    Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogState, LogSummary, NodeId, NodeIdError,
+    OpenHold, Standing, Store, Submitted, system_clock,
 };
 pub use verify::{Verified, verify};

@@ -2,9 +2,10 @@
 
 use crate::{
     error::{AppendError, StoreError},
-    store::{Batch, LogMeta},
+    store::{Batch, LogMeta, LogState},
 };
 use adj_domain::{LogId, PendingInput};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// Logs in one page.
@@ -20,6 +21,9 @@ pub const BATCH_EVENTS: usize = 4_096;
 pub const BATCH_BYTES: usize = 32 << 20;
 /// Title and labels together.
 pub const META_BYTES: usize = 16 << 10;
+pub const STATE_WORD_BYTES: usize = 32;
+/// What is said of a log's state beside its word.
+pub const STATE_BYTES: usize = 64 << 10;
 pub const INPUT_BYTES: usize = 4 << 20;
 /// Inputs that wait in one log's queue.
 pub const QUEUE_INPUTS: u64 = 1_000;
@@ -57,6 +61,9 @@ pub(crate) fn check_batch(log: &LogId, batch: &Batch) -> Result<(Vec<Box<RawValu
     if batch.ledger.len() > BATCH_EVENTS {
         return Err(invalid("it changes the books more than 4096 times"));
     }
+    if let Some(state) = &batch.state {
+        check_state(state, invalid)?;
+    }
     if batch.events.is_empty() && !batch.takes.is_empty() {
         return Err(invalid("it takes up inputs without an event that says so"));
     }
@@ -78,4 +85,17 @@ pub(crate) fn check_batch(log: &LogId, batch: &Batch) -> Result<(Vec<Box<RawValu
     }
     within("a batch", total, BATCH_BYTES)?;
     Ok((bodies, total))
+}
+
+fn check_state(state: &LogState, invalid: impl Fn(&'static str) -> AppendError) -> Result<(), AppendError> {
+    let plain = state.word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if !plain || !(1..=STATE_WORD_BYTES).contains(&state.word.len()) {
+        return Err(invalid("the word of a state has 1 to 32 of a-z _"));
+    }
+    within("what is said of a state", state.summary.len(), STATE_BYTES)?;
+    if is_json(&state.summary) { Ok(()) } else { Err(invalid("what is said of a state is not JSON")) }
+}
+
+pub(crate) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }

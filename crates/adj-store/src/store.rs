@@ -113,12 +113,27 @@ pub struct Batch {
     pub takes: Vec<EventId>,
     /// What these events change in the books; one refusal refuses the whole batch.
     pub ledger: Vec<LedgerOp>,
+    /// What the log is doing after these events; `None` leaves it as it was.
+    pub state: Option<LogState>,
 }
 
 impl Batch {
     pub fn events(events: Vec<NewEvent>) -> Self {
         Self { events, ..Self::default() }
     }
+}
+
+/// What a log is doing, as its writer last said: a cache of the fold of its events, to list by and to find what is left undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogState {
+    /// A short word such as `idle`; [`LogState::RUNNING`] means that somebody has to go on with it.
+    pub word: String,
+    /// What else a list shows, as JSON.
+    pub summary: String,
+}
+
+impl LogState {
+    pub const RUNNING: &str = "running";
 }
 
 /// What became of a submitted input.
@@ -182,6 +197,8 @@ pub struct LogSummary {
     /// When the last event was written, or the log was made.
     pub updated_at: Timestamp,
     pub holder: Option<Holder>,
+    /// `None` where no writer has said it, as in journals of older builds.
+    pub state: Option<LogState>,
 }
 
 /// Which logs to list.
@@ -189,6 +206,8 @@ pub struct LogSummary {
 pub struct LogFilter {
     pub kind: Option<LogKind>,
     pub parent: Option<LogId>,
+    /// Only logs whose state has one of these words; empty means all.
+    pub states: Vec<String>,
     /// Only logs made before this one: the last of a page gives the next page.
     pub before: Option<LogId>,
     /// At most this many (and never more than [`crate::limits::PAGE_LOGS`]).
@@ -197,7 +216,7 @@ pub struct LogFilter {
 
 impl Default for LogFilter {
     fn default() -> Self {
-        Self { kind: None, parent: None, before: None, limit: crate::limits::PAGE_LOGS }
+        Self { kind: None, parent: None, states: Vec::new(), before: None, limit: crate::limits::PAGE_LOGS }
     }
 }
 
@@ -257,6 +276,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lists logs, newest first.
     async fn logs(&self, filter: &LogFilter) -> Result<Vec<LogSummary>, StoreError>;
+
+    /// Lists the sessions that wait for somebody to take them, in the order in which they were made, those after `after`: no
+    /// process that is alive holds them, and an input waits or their state says that they are running. Takes no longer for
+    /// any number of other logs.
+    async fn ready(&self, after: Option<&LogId>, limit: u32) -> Result<Vec<LogSummary>, StoreError>;
 
     /// Returns one log's summary, or `None` when there is no such log.
     async fn log(&self, log: &LogId) -> Result<Option<LogSummary>, StoreError>;

@@ -418,6 +418,10 @@ impl Store for Faulty {
         self.inner.logs(filter).await
     }
 
+    async fn ready(&self, after: Option<&LogId>, limit: u32) -> Result<Vec<LogSummary>, StoreError> {
+        self.inner.ready(after, limit).await
+    }
+
     async fn log(&self, log: &LogId) -> Result<Option<LogSummary>, StoreError> {
         self.inner.log(log).await
     }

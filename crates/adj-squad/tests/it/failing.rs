@@ -97,6 +97,9 @@ impl Store for FailingStore {
     async fn logs(&self, filter: &LogFilter) -> Result<Vec<LogSummary>, StoreError> {
         self.store.logs(filter).await
     }
+    async fn ready(&self, after: Option<&LogId>, limit: u32) -> Result<Vec<LogSummary>, StoreError> {
+        self.store.ready(after, limit).await
+    }
     async fn log(&self, log: &LogId) -> Result<Option<LogSummary>, StoreError> {
         self.store.log(log).await
     }

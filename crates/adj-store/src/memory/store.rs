@@ -5,8 +5,8 @@ use crate::{
     limits,
     place::{Tail, place, to_millis},
     store::{
-        Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, OpenHold,
-        Standing, Store, Submitted, system_clock,
+        Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogState, LogSummary, NodeId,
+        OpenHold, Standing, Store, Submitted, system_clock,
     },
 };
 use adj_domain::{
@@ -57,6 +57,7 @@ struct Log {
     queue: Vec<(PendingInput, usize)>,
     /// Every input that was ever queued.
     seen: HashSet<EventId>,
+    state: Option<LogState>,
 }
 
 impl MemoryStore {
@@ -121,6 +122,11 @@ impl State {
         self.logs.get_mut(log).ok_or_else(|| StoreError::UnknownLog { log: log.clone() })
     }
 
+    fn place_of(&self, log: &LogId) -> Result<usize, StoreError> {
+        self.log(log)?;
+        Ok(self.order.iter().position(|other| other == log).expect("every log has its place in the order"))
+    }
+
     fn summary(&self, id: &LogId) -> Option<LogSummary> {
         let log = self.logs.get(id)?;
         Some(LogSummary {
@@ -136,8 +142,13 @@ impl State {
                 since: *since,
                 alive: self.alive.contains(node),
             }),
+            state: log.state.clone(),
         })
     }
+}
+
+fn word_of(summary: &LogSummary) -> Option<&String> {
+    summary.state.as_ref().map(|state| &state.word)
 }
 
 #[async_trait]
@@ -161,6 +172,7 @@ impl Store for MemoryStore {
                 events: Vec::new(),
                 queue: Vec::new(),
                 seen: HashSet::new(),
+                state: None,
             },
         );
         Ok(true)
@@ -222,6 +234,9 @@ impl Store for MemoryStore {
         }
         let entry = state.log_mut(log)?;
         entry.queue = queue;
+        if let Some(state) = &batch.state {
+            entry.state = Some(state.clone());
+        }
         if batch.events.is_empty() {
             return Ok(Vec::new());
         }
@@ -304,10 +319,7 @@ impl Store for MemoryStore {
         let state = self.state();
         let end = match &filter.before {
             None => state.order.len(),
-            Some(log) => {
-                state.log(log)?;
-                state.order.iter().position(|other| other == log).expect("every log has its place in the order")
-            }
+            Some(log) => state.place_of(log)?,
         };
         Ok(state.order[..end]
             .iter()
@@ -315,7 +327,25 @@ impl Store for MemoryStore {
             .filter(|log| filter.kind.is_none_or(|kind| kind == LogKind::of(log)))
             .filter_map(|log| state.summary(log))
             .filter(|summary| filter.parent.is_none() || summary.meta.parent == filter.parent)
+            .filter(|summary| {
+                filter.states.is_empty() || word_of(summary).is_some_and(|word| filter.states.contains(word))
+            })
             .take(filter.limit.min(limits::PAGE_LOGS) as usize)
+            .collect())
+    }
+
+    async fn ready(&self, after: Option<&LogId>, limit: u32) -> Result<Vec<LogSummary>, StoreError> {
+        let state = self.state();
+        let start = after.map_or(Ok(0), |log| state.place_of(log).map(|place| place + 1))?;
+        let waits = |summary: &LogSummary| {
+            !state.logs[&summary.log].queue.is_empty() || word_of(summary).is_some_and(|word| word == LogState::RUNNING)
+        };
+        Ok(state.order[start..]
+            .iter()
+            .filter(|log| LogKind::of(log) == LogKind::Session)
+            .filter_map(|log| state.summary(log))
+            .filter(|summary| summary.holder.as_ref().is_none_or(|holder| !holder.alive) && waits(summary))
+            .take(limit.min(limits::PAGE_LOGS) as usize)
             .collect())
     }
 

@@ -1,4 +1,4 @@
-//! The statements. Each function works inside a transaction that its caller opened.
+//! The statements about logs. Each function works inside a transaction that its caller opened.
 
 use super::{books::Books, trouble::Stop};
 use crate::{
@@ -6,11 +6,14 @@ use crate::{
     limits,
     nodes::Nodes,
     place::{Tail, place},
-    store::{Batch, Claim, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogSummary, NodeId, Submitted},
+    store::{
+        Batch, Claim, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogState, LogSummary, NodeId, Submitted,
+    },
 };
 use adj_domain::{ChainHash, Event, LogId, PendingInput, Seq, Timestamp, ledger};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 pub(super) fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -20,7 +23,7 @@ pub(super) fn unsigned<E>(number: i64, what: &str) -> Result<u64, Stop<E>> {
     u64::try_from(number).map_err(|_| Stop::Damaged(format!("{what} is negative")))
 }
 
-fn moment<E>(millis: i64) -> Result<Timestamp, Stop<E>> {
+pub(super) fn moment<E>(millis: i64) -> Result<Timestamp, Stop<E>> {
     Timestamp::from_millisecond(millis).map_err(|_| Stop::Damaged(format!("{millis} is not a moment")))
 }
 
@@ -162,6 +165,13 @@ pub(crate) fn append(
             return Err(Stop::Refused(AppendError::Refused(Box::new(refusal))));
         }
     }
+    if let Some(state) = &batch.state {
+        connection.prepare_cached("UPDATE logs SET state = ?2, summary = ?3 WHERE number = ?1")?.execute(params![
+            number,
+            state.word,
+            state.summary
+        ])?;
+    }
     if batch.events.is_empty() {
         return Ok(Vec::new());
     }
@@ -286,7 +296,7 @@ pub(crate) fn release(connection: &Connection, fence: &Fence) -> Result<(), Stop
 }
 
 const SUMMARY: &str = "SELECT log, title, parent, labels, head, head_hash, created_at, updated_at, \
-                       holder, holder_pid, held_since FROM logs";
+                       holder, holder_pid, held_since, state, summary, number FROM logs";
 
 pub(crate) fn summary<E: From<StoreError>>(
     connection: &Connection,
@@ -307,25 +317,61 @@ pub(crate) fn summaries(
         Some(log) => number_of(connection, log)?,
         None => i64::MAX,
     };
+    let limit = filter.limit.min(limits::PAGE_LOGS);
     // One statement for each combination would use the index on parents a little better; there are few logs.
-    let sql = match &filter.parent {
-        Some(_) => format!(
-            "{SUMMARY} WHERE number < ?1 AND (?2 IS NULL OR kind = ?2) AND parent = ?3 ORDER BY number DESC LIMIT ?4"
-        ),
-        None => format!(
-            "{SUMMARY} WHERE number < ?1 AND (?2 IS NULL OR kind = ?2) AND ?3 IS NULL ORDER BY number DESC LIMIT ?4"
-        ),
+    let parent = if filter.parent.is_some() { "parent = ?3" } else { "?3 IS NULL" };
+    let page = |state: Option<&str>| {
+        let with_state = if state.is_some() { "state = ?5" } else { "?5 IS NULL" };
+        let mut statement = connection.prepare_cached(&format!(
+            "{SUMMARY} WHERE number < ?1 AND (?2 IS NULL OR kind = ?2) AND {parent} AND {with_state}
+             ORDER BY number DESC LIMIT ?4"
+        ))?;
+        let mut rows = statement.query(params![
+            before,
+            filter.kind.map(kind_name),
+            filter.parent.as_ref().map(LogId::as_str),
+            limit,
+            state,
+        ])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push((row.get::<_, i64>(13)?, summary_of(nodes, row)?));
+        }
+        Ok::<_, Stop<StoreError>>(found)
     };
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![
-        before,
-        filter.kind.map(kind_name),
-        filter.parent.as_ref().map(LogId::as_str),
-        filter.limit.min(limits::PAGE_LOGS),
-    ])?;
+    if filter.states.is_empty() {
+        return Ok(page(None)?.into_iter().map(|(_, summary)| summary).collect());
+    }
+    // A page for each word, since the index has no order over several.
+    let mut found = BTreeMap::new();
+    for word in &filter.states {
+        found.extend(page(Some(word))?);
+    }
+    Ok(found.into_values().rev().take(limit as usize).collect())
+}
+
+/// What waits for somebody, dead holders or not, by the indexes on waiting inputs and on states.
+const READY: &str = "WHERE number IN (SELECT log FROM inputs WHERE taken_seq IS NULL AND log > ?1
+                     UNION SELECT number FROM logs WHERE state = ?2 AND number > ?1)
+                     AND kind = ?3 ORDER BY number";
+
+pub(crate) fn ready(
+    connection: &Connection,
+    nodes: &Nodes,
+    after: Option<&LogId>,
+    limit: u32,
+) -> Result<Vec<LogSummary>, Stop<StoreError>> {
+    let after = after.map_or(Ok(0), |log| number_of(connection, log))?;
+    let mut statement = connection.prepare_cached(&format!("{SUMMARY} {READY}"))?;
+    let mut rows = statement.query(params![after, LogState::RUNNING, kind_name(LogKind::Session)])?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(summary_of(nodes, row)?);
+    while found.len() < limit.min(limits::PAGE_LOGS) as usize
+        && let Some(row) = rows.next()?
+    {
+        let summary = summary_of(nodes, row)?;
+        if summary.holder.as_ref().is_none_or(|holder| !holder.alive) {
+            found.push(summary);
+        }
     }
     Ok(found)
 }
@@ -355,6 +401,57 @@ fn summary_of<E>(nodes: &Nodes, row: &Row<'_>) -> Result<LogSummary, Stop<E>> {
         created_at: moment(row.get(6)?)?,
         updated_at: moment(row.get(7)?)?,
         holder,
+        state: match row.get(11)? {
+            Some(word) => Some(LogState { word, summary: row.get(12)? }),
+            None => None,
+        },
         log,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::schema::{MIGRATIONS, migrate};
+    use rusqlite::StatementStatus;
+
+    /// A hundred thousand idle logs, and two that have something to do.
+    fn many() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        connection
+            .execute_batch(
+                "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100000)
+                 INSERT INTO logs (log, kind, title, labels, created_at, updated_at, epoch, head, head_hash, queue_tail, state,
+                     summary)
+                 SELECT 'sesn_' || n, 'session', '', '{}', 0, 0, 0, 0, zeroblob(32), 0, 'idle', '{}' FROM n;
+                 INSERT INTO inputs (log, id, position, body, taken_seq) SELECT number, 'sevt_1', 1, '', 1 FROM logs;
+                 UPDATE inputs SET taken_seq = NULL WHERE log = 70000;
+                 UPDATE logs SET state = 'running' WHERE number = 20000",
+            )
+            .unwrap();
+        connection
+    }
+
+    #[test]
+    fn idle_logs_cost_nothing() {
+        let connection = many();
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = Nodes::new(dir.path());
+        let names = |found: Vec<LogSummary>| found.iter().map(|one| one.log.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(ready(&connection, &nodes, None, 10).unwrap()), "sesn_20000 sesn_70000");
+        let running = LogFilter { states: vec!["running".to_owned()], ..LogFilter::default() };
+        assert_eq!(names(summaries(&connection, &nodes, &running).unwrap()), "sesn_20000");
+
+        let steps = |sql: &str, parameters: &[&dyn rusqlite::ToSql]| {
+            let mut statement = connection.prepare(sql).unwrap();
+            let mut rows = statement.query(parameters).unwrap();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            statement.get_status(StatementStatus::VmStep)
+        };
+        let ready = steps(&format!("{SUMMARY} {READY}"), &[&0, &"running", &"session"]);
+        let whole = steps(&format!("{SUMMARY} WHERE kind = 'session'"), &[]);
+        assert!(ready < 200 && whole > 100_000, "{ready} steps, {whole} for all");
+    }
 }

@@ -50,8 +50,8 @@ pub(crate) fn connect(path: &Path, access: Access) -> rusqlite::Result<Connectio
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None));
     }
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    // All of ours, about 35: with a place too few each would be parsed anew every time.
-    connection.set_prepared_statement_cache_capacity(64);
+    // All of ours, about 70: with a place too few each would be parsed anew every time.
+    connection.set_prepared_statement_cache_capacity(128);
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     if access == Access::Write {

@@ -79,6 +79,11 @@ CREATE TABLE holds (
 CREATE INDEX holds_open ON holds (log) WHERE body IS NOT NULL;
 CREATE INDEX holds_closed ON holds (at) WHERE body IS NULL;
 ",
+    "
+ALTER TABLE logs ADD COLUMN state TEXT;
+ALTER TABLE logs ADD COLUMN summary TEXT;
+CREATE INDEX logs_by_state ON logs (state, number) WHERE state IS NOT NULL;
+",
 ];
 
 /// What a file says about itself.

@@ -292,6 +292,11 @@ impl Store for SqliteStore {
         self.readers.run(move |connection| logs::summaries(connection, &nodes, &filter)).await
     }
 
+    async fn ready(&self, after: Option<&LogId>, limit: u32) -> Result<Vec<LogSummary>, StoreError> {
+        let (nodes, after) = (Arc::clone(&self.nodes), after.cloned());
+        self.readers.run(move |connection| logs::ready(connection, &nodes, after.as_ref(), limit)).await
+    }
+
     async fn log(&self, log: &LogId) -> Result<Option<LogSummary>, StoreError> {
         let (nodes, log) = (Arc::clone(&self.nodes), log.clone());
         self.readers.run(move |connection| logs::summary(connection, &nodes, &log)).await

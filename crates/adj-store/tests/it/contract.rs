@@ -3,20 +3,10 @@
 use crate::support::*;
 use adj_domain::{BlobHash, LedgerOp, LogId, Purse, Refusal};
 use adj_store::{
-    AppendError, Batch, ClaimError, Expect, LogFilter, LogKind, LogMeta, StoreError, Submitted, limits, verify,
+    AppendError, Batch, ClaimError, Expect, LogFilter, LogKind, LogMeta, LogState, LogSummary, Store, StoreError,
+    Submitted, limits, verify,
 };
 use std::collections::BTreeMap;
-
-macro_rules! contract {
-    ($($name:ident)*) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(&super::Memory::new()).await })*
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(&super::Sqlite::new()).await })*
-        }
-    };
-}
 
 contract! {
     a_log_is_made_once
@@ -38,6 +28,9 @@ contract! {
     a_refused_hold_refuses_its_batch
     the_holds_of_the_dead_are_known_and_closed_by_whoever_takes_over
     the_last_dollar_is_taken_once
+    a_logs_state_is_written_with_its_events
+    logs_are_listed_by_their_states
+    what_waits_for_somebody_is_ready
 }
 
 async fn a_log_is_made_once(world: &dyn World) {
@@ -209,6 +202,10 @@ async fn what_does_not_fit_is_refused(world: &dyn World) {
         event.kind = kind.to_owned();
         Batch::events(vec![event])
     };
+    let with_state = |word: &str, summary: &str| Batch {
+        state: Some(LogState { word: word.to_owned(), summary: summary.to_owned() }),
+        ..batch(&["x"])
+    };
     let large = format!("\"{}\"", "x".repeat(limits::EVENT_BYTES));
     let cases = [
         ("not JSON", with_body("{"), "InvalidBatch"),
@@ -220,6 +217,10 @@ async fn what_does_not_fit_is_refused(world: &dyn World) {
         ("long name", with_kind(&"k".repeat(200)), "InvalidBatch"),
         ("many", Batch::events(vec![event("x"); limits::BATCH_EVENTS + 1]), "InvalidBatch"),
         ("a take without an event", Batch { takes: vec![id("x")], ..Batch::default() }, "InvalidBatch"),
+        ("a state without a word", with_state("", "{}"), "InvalidBatch"),
+        ("a word that is none", with_state("at rest", "{}"), "InvalidBatch"),
+        ("a state that is not JSON", with_state("idle", "{"), "InvalidBatch"),
+        ("a large state", with_state("idle", &"1".repeat(limits::STATE_BYTES + 1)), "Store(TooLarge"),
     ];
     for (name, batch, expected) in cases {
         let refused = store.append(&fence, Expect::Any, batch).await.unwrap_err();
@@ -304,6 +305,7 @@ async fn unknown_logs_are_named(world: &dyn World) {
         store.pending(&unknown).await.err(),
         store.read(&unknown, 0, 1).await.err(),
         store.logs(&LogFilter { before: Some(unknown.clone()), ..LogFilter::default() }).await.err(),
+        store.ready(Some(&unknown), 1).await.err(),
         match store.claim(&unknown, &node("main")).await {
             Err(ClaimError::Store(error)) => Some(error),
             other => panic!("{other:?}"),
@@ -398,4 +400,94 @@ async fn the_last_dollar_is_taken_once(world: &dyn World) {
     let taken: u64 = tries.join_all().await.into_iter().sum();
     assert_eq!(taken, 98, "as often as it fits, and no more");
     assert_eq!(processes[1].standing(&[purse()]).await.unwrap()[0].sums[&unit()].held, 98);
+}
+
+async fn a_logs_state_is_written_with_its_events(world: &dyn World) {
+    let (ours, theirs) = (world.process(), world.process());
+    let fence = claimed(&*ours, &log("a")).await;
+    let seen = async || theirs.log(&log("a")).await.unwrap().unwrap().state;
+    assert_eq!(seen().await, None, "nobody has said it");
+    ours.append(&fence, Expect::Any, Batch { state: Some(state("running")), ..batch(&["1"]) }).await.unwrap();
+    assert_eq!(seen().await, Some(state("running")));
+    ours.append(&fence, Expect::Any, batch(&["2"])).await.unwrap();
+    assert_eq!(seen().await, Some(state("running")), "it stays until something else is said");
+    let refused = ours.append(&fence, Expect::Head(0), Batch { state: Some(state("idle")), ..batch(&["x"]) }).await;
+    assert!(matches!(refused, Err(AppendError::HeadMoved { .. })), "{refused:?}");
+    assert_eq!(seen().await, Some(state("running")), "all or nothing");
+    // It may be said without an event, as by who has read an old log.
+    let before = theirs.log(&log("a")).await.unwrap().unwrap();
+    ours.append(&fence, Expect::Head(2), Batch { state: Some(state("idle")), ..Batch::default() }).await.unwrap();
+    let after = theirs.log(&log("a")).await.unwrap().unwrap();
+    assert_eq!(after, LogSummary { state: Some(state("idle")), ..before });
+    ours.release(fence.clone()).await.unwrap();
+    let fenced = ours.append(&fence, Expect::Any, Batch { state: Some(state("running")), ..Batch::default() }).await;
+    assert!(matches!(fenced, Err(AppendError::Fenced { .. })), "{fenced:?}");
+    assert_eq!(seen().await, Some(state("idle")));
+    verify(&*theirs, &log("a")).await.unwrap();
+}
+
+/// Makes a log whose state has this word, and gives it back.
+async fn made(store: &dyn Store, log: &LogId, word: &str) {
+    let fence = claimed(store, log).await;
+    store.append(&fence, Expect::Any, Batch { state: Some(state(word)), ..batch(&["1"]) }).await.unwrap();
+    store.release(fence).await.unwrap();
+}
+
+fn listed(found: &[LogSummary]) -> String {
+    found.iter().map(|summary| summary.log.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+async fn logs_are_listed_by_their_states(world: &dyn World) {
+    let store = world.process();
+    for (name, word) in [("a", "idle"), ("b", "running"), ("c", "idle"), ("d", "terminated")] {
+        made(&*store, &log(name), word).await;
+    }
+    store.create(&log("e"), meta("nobody has said what it does")).await.unwrap();
+    made(&*store, &run_log("r"), "idle").await;
+    let of = |words: &[&str]| LogFilter {
+        states: words.iter().map(|word| (*word).to_owned()).collect(),
+        ..LogFilter::default()
+    };
+    let cases = [
+        (of(&[]), "run_r sesn_e sesn_d sesn_c sesn_b sesn_a"),
+        (of(&["idle"]), "run_r sesn_c sesn_a"),
+        (of(&["running", "idle", "idle"]), "run_r sesn_c sesn_b sesn_a"),
+        (of(&["unheard_of"]), ""),
+        (LogFilter { kind: Some(LogKind::Session), limit: 2, ..of(&["idle", "terminated"]) }, "sesn_d sesn_c"),
+        (LogFilter { before: Some(log("c")), ..of(&["idle", "terminated"]) }, "sesn_a"),
+        (LogFilter { limit: 0, ..of(&["idle"]) }, ""),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(listed(&store.logs(&filter).await.unwrap()), expected, "{filter:?}");
+    }
+}
+
+async fn what_waits_for_somebody_is_ready(world: &dyn World) {
+    let (ours, theirs) = (world.process(), world.process());
+    for (name, word) in [("a", "idle"), ("b", "running"), ("c", "idle"), ("d", "idle")] {
+        made(&*ours, &log(name), word).await;
+    }
+    // A run is nobody's session.
+    made(&*ours, &run_log("r"), "running").await;
+    ours.submit(&log("c"), &input("x")).await.unwrap();
+    ours.submit(&log("c"), &input("y")).await.unwrap();
+    let ready = async |after: Option<&LogId>, limit| listed(&theirs.ready(after, limit).await.unwrap());
+    assert_eq!(ready(None, 10).await, "sesn_b sesn_c");
+    assert_eq!(ready(None, 1).await, "sesn_b");
+    assert_eq!(ready(Some(&log("b")), 1).await, "sesn_c");
+    assert_eq!(ready(Some(&log("c")), 1).await, "");
+    assert_eq!(ready(None, 0).await, "");
+
+    // Whoever is alive goes on by himself; of the dead it is known what they left.
+    let mortal = world.process();
+    let (running, waiting) =
+        (claim_as(&*mortal, &log("b"), "mortal").await, claim_as(&*mortal, &log("c"), "mortal").await);
+    assert_eq!(ready(None, 10).await, "");
+    mortal.append(&running, Expect::Any, Batch { state: Some(state("idle")), ..batch(&["2"]) }).await.unwrap();
+    let take = Batch { takes: vec![id("x"), id("y")], state: Some(state("running")), ..batch(&["x", "y"]) };
+    mortal.append(&waiting, Expect::Any, take).await.unwrap();
+    ours.submit(&log("d"), &input("z")).await.unwrap();
+    assert_eq!(ready(None, 10).await, "sesn_d");
+    drop(mortal);
+    assert_eq!(ready(None, 10).await, "sesn_c sesn_d");
 }

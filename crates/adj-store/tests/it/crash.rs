@@ -76,6 +76,7 @@ fn dies_after_one_write() {
         tell("claimed");
         let mut take = batch(&["in", "2"]);
         take.takes = vec![id("in")];
+        take.state = Some(state("running"));
         store.append(&claim.fence, Expect::Head(0), take).await.unwrap();
         tell("appended");
         store.put_blob(b"blob").await.unwrap();
@@ -119,6 +120,9 @@ fn the_process_can_be_stopped_after_each_durable_write() {
                 last >= 5,
             );
             assert_eq!((summary.head, waiting, holder_is_dead, blob), expected, "after write {last}");
+            // The input that waits, and the turn that was taken up, are found by whoever comes.
+            let ready = store.ready(None, 10).await.unwrap().len();
+            assert_eq!((ready, summary.state), (usize::from(last >= 2), (last >= 4).then(|| state("running"))));
             verify(&store, &log("a")).await.unwrap();
             // And the next process goes on at once.
             store.claim(&log("a"), &node("next")).await.unwrap();

@@ -96,7 +96,7 @@ fn damage_to_one_row_is_that_logs_business() {
     raw.execute_batch(
         "UPDATE logs SET head_hash = x'00' WHERE number = 1;
          INSERT INTO logs SELECT 3, 'sesn_c', kind, title, parent, labels, created_at, updated_at, epoch, head, head_hash,
-             holder, holder_pid, held_since, queue_tail FROM logs WHERE number = 2;
+             holder, holder_pid, held_since, queue_tail, state, summary FROM logs WHERE number = 2;
          INSERT INTO events SELECT 3, 10, epoch, id, at, kind, body, hash FROM events WHERE log = 2 AND seq = 9",
     )
     .unwrap();

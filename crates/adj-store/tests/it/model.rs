@@ -18,7 +18,7 @@ enum Op {
     Claim { log: u8, process: u8 },
     Release { log: u8, fence: u8 },
     Submit { log: u8, input: u8 },
-    Append { log: u8, fence: u8, expect: Option<u8>, events: u8, takes: Vec<u8>, ledger: Vec<(u8, u8)> },
+    Append { log: u8, fence: u8, expect: Option<u8>, events: u8, takes: Vec<u8>, ledger: Vec<(u8, u8)>, state: u8 },
     Read { log: u8, after: u8, limit: u8 },
     Die(u8),
     TurnClock(i8),
@@ -38,9 +38,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             0..4u8,
             proptest::collection::vec(0..6u8, 0..3),
             proptest::collection::vec((0..8u8, 0..70u8), 0..3),
+            0..4u8,
         )
-            .prop_map(|(log, fence, expect, events, takes, ledger)| {
-                Op::Append { log, fence, expect, events, takes, ledger }
+            .prop_map(|(log, fence, expect, events, takes, ledger, state)| {
+                Op::Append { log, fence, expect, events, takes, ledger, state }
             }),
         2 => (few.clone(), 0..8u8, 0..4u8).prop_map(|(log, after, limit)| Op::Read { log, after, limit }),
         1 => (0..2u8).prop_map(Op::Die),
@@ -84,12 +85,13 @@ impl Side {
             Op::Submit { log, input: which } => {
                 format!("{:?}", store.submit(&name(log), &input(&which.to_string())).await)
             }
-            Op::Append { log, fence, expect, events, takes, ledger } => match self.fence(*log, *fence) {
+            Op::Append { log, fence, expect, events, takes, ledger, state: word } => match self.fence(*log, *fence) {
                 Some(fence) => {
                     let batch = Batch {
                         events: (0..*events).map(|n| event(&n.to_string())).collect(),
                         takes: takes.iter().map(|n| id(&n.to_string())).collect(),
                         ledger: ledger.iter().map(ledger_op).collect(),
+                        state: ["idle", "running"].get(usize::from(*word)).map(|word| state(word)),
                     };
                     let expect = expect.map_or(Expect::Any, |head| Expect::Head(u64::from(head)));
                     format!("{:?}", store.append(&fence, expect, batch).await)
@@ -119,6 +121,8 @@ impl Side {
     async fn everything(&self) -> String {
         let store = &self.processes[0];
         let mut seen = format!("{:?}", store.logs(&LogFilter::default()).await);
+        let running = LogFilter { states: vec!["running".to_owned()], ..LogFilter::default() };
+        seen += &format!("{:?}{:?}", store.logs(&running).await, store.ready(None, 10).await);
         seen += &format!("{:?}{:?}", store.standing(&[purse()]).await, store.holds(None).await);
         for log in 0..3 {
             let log = log_name(log);

@@ -175,8 +175,12 @@ fn paths_that_lead_nowhere_are_named() {
 /// Each released format has a file here; today's code must bring it up to date and go on with it.
 #[test]
 fn files_of_every_format_are_opened() {
-    let formats = [(1, include_str!("fixtures/format-1.sql"))];
-    for (format, made_by_it) in formats {
+    let formats = [
+        // its number and file                         open holds
+        (1, include_str!("fixtures/format-1.sql"), 0),
+        (2, include_str!("fixtures/format-2.sql"), 1),
+    ];
+    for (format, made_by_it, open_holds) in formats {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.db");
         sql(&path, made_by_it);
@@ -186,7 +190,7 @@ fn files_of_every_format_are_opened() {
             let store = open(dir.path());
             let shown: Vec<String> =
                 read_all(&store, &log("a")).await.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
-            insta::assert_snapshot!("the_log_of_the_fixture", shown.join("\n"));
+            insta::assert_snapshot!(format!("the_log_of_format_{format}"), shown.join("\n"));
             assert_eq!(verify(&store, &log("a")).await.unwrap().head, 3, "format {format}");
             assert_eq!(store.pending(&log("a")).await.unwrap(), [input("waiting")]);
             assert_eq!(store.logs(&Default::default()).await.unwrap().len(), 2);
@@ -194,13 +198,22 @@ fn files_of_every_format_are_opened() {
             assert_eq!(claim.fence.epoch(), 3);
             store.append(&claim.fence, Expect::Head(3), batch(&["4"])).await.unwrap();
             assert_eq!(verify(&store, &log("a")).await.unwrap().head, 4);
-            let spend = Batch { ledger: vec![limit(9), opened("x", 5)], ..batch(&["5"]) };
+            assert_eq!(store.holds(None).await.unwrap().len(), open_holds);
+            let spend = Batch { ledger: vec![limit(60), opened("x", 5)], ..batch(&["5"]) };
             store.append(&claim.fence, Expect::Head(4), spend).await.unwrap();
-            assert_eq!(store.holds(None).await.unwrap().len(), 1);
+            assert_eq!(store.holds(None).await.unwrap().len(), open_holds + 1);
+
+            // Nobody had said what the log was doing; its waiting input shows that something is left to do.
+            assert_eq!(store.log(&log("a")).await.unwrap().unwrap().state, None);
+            assert_eq!(store.ready(None, 10).await.unwrap().len(), 0, "it is held");
+            let says = Batch { state: Some(state("idle")), ..Batch::default() };
+            store.append(&claim.fence, Expect::Head(5), says).await.unwrap();
+            store.release(claim.fence).await.unwrap();
+            assert_eq!(store.ready(None, 10).await.unwrap()[0].state, Some(state("idle")));
         });
         let version: i64 =
             Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 2, "the newest format");
+        assert_eq!(version, 3, "the newest format");
     }
 }
 
@@ -223,7 +236,9 @@ fn write_fixture() {
         take.takes = vec![id("1")];
         store.append(&first.fence, Expect::Head(0), take).await.unwrap();
         let second = store.claim(&log("a"), &node("first")).await.unwrap();
-        store.append(&second.fence, Expect::Head(2), batch(&["3"])).await.unwrap();
+        let ledger = vec![limit(60), opened("open", 5), opened("shut", 2), closed("shut", 2)];
+        let rest = Batch { ledger, state: Some(state("running")), ..batch(&["3"]) };
+        store.append(&second.fence, Expect::Head(2), rest).await.unwrap();
         store.submit(&log("a"), &input("waiting")).await.unwrap();
     });
 }

@@ -4,7 +4,10 @@ use adj_domain::{
     Amounts, AttemptId, Charge, Content, Event, EventId, Hold, LedgerOp, LogId, NewEvent, PendingInput, PurseKey, Unit,
     event::Input,
 };
-use adj_store::{Batch, Expect, Fence, LogMeta, MemoryStore, NodeId, SqliteOptions, SqliteStore, Store};
+use adj_store::{
+    Batch, Clock, Expect, Fence, LogMeta, LogState, MemoryStore, NodeId, SqliteOptions, SqliteStore, Store,
+    system_clock,
+};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -12,6 +15,19 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
+
+/// Runs each of these functions on every back end.
+macro_rules! contract {
+    ($($name:ident)*) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(&crate::support::Memory::new()).await })*
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(&crate::support::Sqlite::new()).await })*
+        }
+    };
+}
+pub(crate) use contract;
 
 /// A store that several processes may share.
 pub trait World {
@@ -23,7 +39,11 @@ pub struct Memory(MemoryStore);
 
 impl Memory {
     pub fn new() -> Self {
-        Self(MemoryStore::new())
+        Self::with_clock(system_clock())
+    }
+
+    pub fn with_clock(clock: Clock) -> Self {
+        Self(MemoryStore::with_clock(clock))
     }
 }
 
@@ -33,23 +53,31 @@ impl World for Memory {
     }
 }
 
-pub struct Sqlite(TempDir);
+pub struct Sqlite(TempDir, Clock);
 
 impl Sqlite {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::with_clock(system_clock())
+    }
+
+    pub fn with_clock(clock: Clock) -> Self {
+        Self(tempfile::tempdir().unwrap(), clock)
     }
 }
 
 impl World for Sqlite {
     fn process(&self) -> Arc<dyn Store> {
-        Arc::new(open(self.0.path()))
+        Arc::new(open_at(self.0.path(), Arc::clone(&self.1)))
     }
 }
 
 pub fn open(dir: &Path) -> SqliteStore {
+    open_at(dir, system_clock())
+}
+
+pub fn open_at(dir: &Path, clock: Clock) -> SqliteStore {
     // Other tests keep the disk busy, so the patience is longer than a user's.
-    let options = SqliteOptions { patience: Duration::from_secs(60), ..SqliteOptions::default() };
+    let options = SqliteOptions { clock, patience: Duration::from_secs(60), ..SqliteOptions::default() };
     SqliteStore::open_with(dir, options).unwrap()
 }
 
@@ -119,10 +147,18 @@ pub fn meta(title: &str) -> LogMeta {
     LogMeta { title: title.to_owned(), ..LogMeta::default() }
 }
 
+pub fn state(word: &str) -> LogState {
+    LogState { word: word.to_owned(), summary: format!(r#"{{"is":"{word}"}}"#) }
+}
+
 /// Makes a log and claims it.
 pub async fn claimed(store: &dyn Store, log: &LogId) -> Fence {
     store.create(log, meta("a log")).await.unwrap();
-    store.claim(log, &node("main")).await.unwrap().fence
+    claim_as(store, log, "main").await
+}
+
+pub async fn claim_as(store: &dyn Store, log: &LogId, name: &str) -> Fence {
+    store.claim(log, &node(name)).await.unwrap().fence
 }
 
 /// Appends events one by one, named by their numbers.
