@@ -1,6 +1,6 @@
 //! What can go wrong, by operation; a caller can tell a refusal from a broken disk.
 
-use crate::store::NodeId;
+use crate::{records::RecordKey, store::NodeId};
 use adj_domain::{ChainBreak, EventId, LogId, Refusal, Seq, Timestamp};
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
@@ -57,6 +57,36 @@ pub enum ClaimError {
     Held { log: LogId, node: NodeId, pid: u32, since: Timestamp },
     #[error("the name {node} is in use by another process")]
     NodeTaken { node: NodeId },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a record was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InsertError {
+    #[error("there is a record {key} already")]
+    Exists { key: RecordKey },
+    #[error("another record in {collection} has the name \"{name}\"")]
+    NameTaken { collection: String, name: String },
+    #[error("{key} cannot be kept: {why}")]
+    Invalid { key: RecordKey, why: &'static str },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a record did not get its next version.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReplaceError {
+    #[error("there is no record {key}")]
+    Missing { key: RecordKey },
+    #[error("{key} is archived")]
+    Archived { key: RecordKey },
+    #[error("{key} has version {version}, not the one that was expected")]
+    Conflict { key: RecordKey, version: u64 },
+    #[error("another record in {collection} has the name \"{name}\"")]
+    NameTaken { collection: String, name: String },
+    #[error("{key} cannot be kept: {why}")]
+    Invalid { key: RecordKey, why: &'static str },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

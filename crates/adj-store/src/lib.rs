@@ -1,4 +1,4 @@
-//! The journal, the queue, the books and the blobs: in memory or in SQLite, behind one small trait.
+//! The journal, the queue, the books, the records and the blobs: in memory or in SQLite, behind one small trait.
 //!
 //! Must not know: prompts, HTTP, or why an event was written.
 //! Start at [`Store`]; its doc comments are the contract. [`SqliteStore`] keeps, [`MemoryStore`] models.
@@ -6,6 +6,8 @@
 pub mod error;
 pub mod limits;
 mod memory;
+pub mod records;
+pub mod requests;
 mod sqlite;
 pub mod store;
 mod verify;
@@ -15,8 +17,10 @@ mod files;
 mod nodes;
 mod place;
 
-pub use error::{AppendError, ClaimError, OpenError, StoreError, VerifyError};
+pub use error::{AppendError, ClaimError, InsertError, OpenError, ReplaceError, StoreError, VerifyError};
 pub use memory::store::MemoryStore;
+pub use records::{NewRecord, Order, Record, RecordFilter, RecordKey, RecordPage, Records, Replacement};
+pub use requests::{Remembered, RequestKey, Requests};
 pub use sqlite::{
     store::{SqliteOptions, SqliteStore},
     writer::AfterCommit,

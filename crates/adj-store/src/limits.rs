@@ -1,7 +1,9 @@
 //! The most that is kept of each thing, checked before anything is written.
 
 use crate::{
-    error::{AppendError, StoreError},
+    error::{AppendError, InsertError, ReplaceError, StoreError},
+    records::{NewRecord, Replacement},
+    requests::RequestKey,
     store::{Batch, LogMeta, LogState},
 };
 use adj_domain::{LogId, PendingInput};
@@ -12,7 +14,9 @@ use serde_json::value::RawValue;
 pub const PAGE_LOGS: u32 = 1_000;
 /// Events in one page.
 pub const PAGE_EVENTS: u32 = 10_000;
-/// A page ends after the event that passes this.
+/// Records in one page, and versions of one.
+pub const PAGE_RECORDS: u32 = 1_000;
+/// A page ends after the event, or the record, that passes this.
 pub const PAGE_BYTES: usize = 16 << 20;
 /// One event's body; more belongs into a blob.
 pub const EVENT_BYTES: usize = 8 << 20;
@@ -29,6 +33,13 @@ pub const INPUT_BYTES: usize = 4 << 20;
 pub const QUEUE_INPUTS: u64 = 1_000;
 pub const QUEUE_BYTES: u64 = 32 << 20;
 pub const BLOB_BYTES: usize = 64 << 20;
+/// The name of a collection, an id, and a parent's.
+pub const RECORD_ID_BYTES: usize = 128;
+pub const RECORD_NAME_BYTES: usize = 1_024;
+pub const RECORD_BYTES: usize = 8 << 20;
+/// A request's scope, and its key.
+pub const REQUEST_KEY_BYTES: usize = 512;
+pub const ANSWER_BYTES: usize = 1 << 20;
 
 fn too_large(what: &'static str, size: usize, limit: usize) -> StoreError {
     StoreError::TooLarge { what, size: size as u64, limit: limit as u64 }
@@ -98,4 +109,35 @@ fn check_state(state: &LogState, invalid: impl Fn(&'static str) -> AppendError) 
 
 pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+pub(crate) fn check_new_record(new: &NewRecord) -> Result<(), InsertError> {
+    for text in [&new.key.collection, &new.key.id].into_iter().chain(&new.parent) {
+        within("the id of a record", text.len(), RECORD_ID_BYTES)?;
+        if text.is_empty() {
+            return Err(InsertError::Invalid { key: new.key.clone(), why: "an id is empty" });
+        }
+    }
+    let invalid = |why| InsertError::Invalid { key: new.key.clone(), why };
+    check_record(new.name.as_deref(), &new.body)?.map_err(invalid)
+}
+
+pub(crate) fn check_replacement(change: &Replacement) -> Result<(), ReplaceError> {
+    let invalid = |why| ReplaceError::Invalid { key: change.key.clone(), why };
+    check_record(change.name.as_deref(), &change.body)?.map_err(invalid)
+}
+
+fn check_record(name: Option<&str>, body: &str) -> Result<Result<(), &'static str>, StoreError> {
+    within("the name of a record", name.map_or(0, str::len), RECORD_NAME_BYTES)?;
+    within("a record", body.len(), RECORD_BYTES)?;
+    Ok(match (name, is_json(body)) {
+        (Some(""), _) => Err("its name is empty"),
+        (_, false) => Err("its body is not JSON"),
+        _ => Ok(()),
+    })
+}
+
+pub(crate) fn check_request(key: &RequestKey) -> Result<(), StoreError> {
+    within("the scope of a request", key.scope.len(), REQUEST_KEY_BYTES)?;
+    within("the key of a request", key.key.len(), REQUEST_KEY_BYTES)
 }

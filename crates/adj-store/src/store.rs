@@ -1,6 +1,10 @@
 //! What a store promises; the contract is in the doc comments, and one test suite holds every back end to it.
 
-use crate::error::{AppendError, ClaimError, StoreError};
+use crate::{
+    error::{AppendError, ClaimError, StoreError},
+    records::Records,
+    requests::Requests,
+};
 use adj_domain::{
     Amounts, BlobHash, ChainHash, Event, EventId, Hold, LedgerOp, LogId, NewEvent, PendingInput, Purse, PurseKey, Seq,
     Timestamp, Unit,
@@ -239,7 +243,7 @@ pub struct OpenHold {
     pub alive: bool,
 }
 
-/// Where logs, queues and blobs are kept.
+/// Where logs, queues, records and blobs are kept.
 ///
 /// A call that was dropped half-way may or may not have happened. Everything that returned `Ok` survives the death of the
 /// process and of the machine's power (of [`crate::MemoryStore`]: of nothing).
@@ -290,4 +294,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns the bytes, checked against their hash, or `None` when they were never kept.
     async fn get_blob(&self, hash: &BlobHash) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Returns where named documents are kept.
+    fn records(&self) -> &dyn Records;
+
+    /// Returns where requests that may come twice are remembered.
+    fn requests(&self) -> &dyn Requests;
 }

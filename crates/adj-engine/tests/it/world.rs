@@ -12,7 +12,7 @@ use adj_providers::{Playbook, Scripted};
 use adj_sandbox::{Launcher, Mount, Plan};
 use adj_store::{
     AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId,
-    OpenHold, Standing, Store, StoreError, Submitted,
+    OpenHold, Records, Requests, Standing, Store, StoreError, Submitted,
 };
 use adj_vault::{KeySource, Keys, Vault};
 use adj_workspace::Layout;
@@ -435,6 +435,14 @@ impl Store for Faulty {
 
     async fn get_blob(&self, hash: &BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.get_blob(hash).await
+    }
+
+    fn records(&self) -> &dyn Records {
+        self.inner.records()
+    }
+
+    fn requests(&self) -> &dyn Requests {
+        self.inner.requests()
     }
 }
 

@@ -4,7 +4,7 @@ use adj_domain::{BlobHash, Event, LogId, PendingInput, PurseKey, Seq};
 use adj_engine::Interrupt;
 use adj_store::{
     AppendError, Batch, Claim, ClaimError, Expect, Fence, LogFilter, LogMeta, LogSummary, MemoryStore, NodeId,
-    OpenHold, Standing, Store, StoreError, Submitted,
+    OpenHold, Records, Requests, Standing, Store, StoreError, Submitted,
 };
 use async_trait::async_trait;
 use std::sync::{
@@ -102,6 +102,12 @@ impl Store for FailingStore {
     }
     async fn log(&self, log: &LogId) -> Result<Option<LogSummary>, StoreError> {
         self.store.log(log).await
+    }
+    fn records(&self) -> &dyn Records {
+        self.store.records()
+    }
+    fn requests(&self) -> &dyn Requests {
+        self.store.requests()
     }
     async fn put_blob(&self, bytes: &[u8]) -> Result<BlobHash, StoreError> {
         self.store.put_blob(bytes).await

@@ -3,7 +3,10 @@
 use crate::{
     error::{AppendError, ClaimError, StoreError},
     limits,
+    memory::{records::Shelf, requests::Visitors},
     place::{Tail, place, to_millis},
+    records::Records,
+    requests::Requests,
     store::{
         Batch, Claim, Clock, Expect, Fence, Holder, LogFilter, LogKind, LogMeta, LogState, LogSummary, NodeId,
         OpenHold, Standing, Store, Submitted, system_clock,
@@ -36,7 +39,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     logs: HashMap<LogId, Log>,
     /// In the order in which the logs were made.
     order: Vec<LogId>,
@@ -45,6 +48,8 @@ struct State {
     book: Book,
     /// Who opened the holds.
     owners: HashMap<AttemptId, (LogId, NodeId)>,
+    pub(super) shelf: Shelf,
+    pub(super) visitors: Visitors,
 }
 
 struct Log {
@@ -78,11 +83,11 @@ impl MemoryStore {
         Self { view: Arc::new(View { shared, nodes: Mutex::default() }) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.view.shared.state)
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         to_millis((self.view.shared.clock)())
     }
 }
@@ -362,5 +367,13 @@ impl Store for MemoryStore {
 
     async fn get_blob(&self, hash: &BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.state().blobs.get(hash).cloned())
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
+    }
+
+    fn requests(&self) -> &dyn Requests {
+        self
     }
 }

@@ -83,6 +83,42 @@ CREATE INDEX holds_closed ON holds (at) WHERE body IS NULL;
 ALTER TABLE logs ADD COLUMN state TEXT;
 ALTER TABLE logs ADD COLUMN summary TEXT;
 CREATE INDEX logs_by_state ON logs (state, number) WHERE state IS NOT NULL;
+
+-- The body of a record lies with its versions, the newest included.
+CREATE TABLE records (
+    position    INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection  TEXT    NOT NULL,
+    id          TEXT    NOT NULL,
+    version     INTEGER NOT NULL,
+    name        TEXT,
+    parent      TEXT,
+    created_at  INTEGER NOT NULL,
+    archived_at INTEGER,
+    UNIQUE (collection, id)
+) STRICT;
+CREATE UNIQUE INDEX records_by_name ON records (collection, name) WHERE name IS NOT NULL AND archived_at IS NULL;
+CREATE INDEX records_in_order ON records (collection, position);
+CREATE INDEX records_in_use ON records (collection, position) WHERE archived_at IS NULL;
+CREATE INDEX records_by_parent ON records (collection, parent, position) WHERE parent IS NOT NULL;
+
+CREATE TABLE record_versions (
+    record  INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    name    TEXT,
+    body    TEXT    NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (record, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE requests (
+    scope  TEXT    NOT NULL,
+    key    TEXT    NOT NULL,
+    hash   TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    answer TEXT,
+    PRIMARY KEY (scope, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_by_age ON requests (at);
 ",
 ];
 

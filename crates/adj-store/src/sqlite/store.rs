@@ -4,16 +4,19 @@ use super::{
     books, logs,
     open::{Access, locate, open_for_reading, open_for_writing, prepare},
     readers::{Readers, blocking},
+    records, requests,
     trouble::{Stop, classify},
     writer::{AfterCommit, Durable, Task, Work, Writer},
 };
 use crate::{
     blobs::Blobs,
-    error::{AppendError, ClaimError, OpenError, StoreError},
+    error::{AppendError, ClaimError, InsertError, OpenError, ReplaceError, StoreError},
     files::io_error,
     limits,
     nodes::Nodes,
     place::to_millis,
+    records::{NewRecord, Record, RecordFilter, RecordKey, RecordPage, Records, Replacement},
+    requests::{Remembered, RequestKey, Requests},
     store::{
         Batch, Claim, Clock, Expect, Fence, LogFilter, LogMeta, LogSummary, NodeId, OpenHold, Standing, Store,
         Submitted, system_clock,
@@ -321,5 +324,78 @@ impl Store for SqliteStore {
     async fn get_blob(&self, hash: &BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
         let hash = hash.clone();
         self.with_blobs(move |blobs| blobs.get(&hash)).await
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
+    }
+
+    fn requests(&self) -> &dyn Requests {
+        self
+    }
+}
+
+#[async_trait]
+impl Records for SqliteStore {
+    async fn insert(&self, new: NewRecord) -> Result<Record, InsertError> {
+        limits::check_new_record(&new)?;
+        let now = self.now();
+        self.write(new.body.len(), move |connection| records::insert(connection, &new, now)).await
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let key = key.clone();
+        self.readers.run(move |connection| records::get(connection, &key)).await
+    }
+
+    async fn get_version(&self, key: &RecordKey, version: u64) -> Result<Option<Record>, StoreError> {
+        let key = key.clone();
+        self.readers.run(move |connection| records::get_version(connection, &key, version)).await
+    }
+
+    async fn versions(&self, key: &RecordKey, before: Option<u64>, limit: u32) -> Result<RecordPage, StoreError> {
+        let key = key.clone();
+        self.readers.run(move |connection| records::versions(connection, &key, before, limit)).await
+    }
+
+    async fn replace(&self, change: Replacement) -> Result<Record, ReplaceError> {
+        limits::check_replacement(&change)?;
+        let now = self.now();
+        self.write(change.body.len(), move |connection| records::replace(connection, &change, now)).await
+    }
+
+    async fn archive(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let (key, now) = (key.clone(), self.now());
+        self.write(0, move |connection| records::archive(connection, &key, now)).await
+    }
+
+    async fn delete(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.write(0, move |connection| records::delete(connection, &key)).await
+    }
+
+    async fn list(&self, filter: &RecordFilter) -> Result<RecordPage, StoreError> {
+        let filter = filter.clone();
+        self.readers.run(move |connection| records::list(connection, &filter)).await
+    }
+}
+
+#[async_trait]
+impl Requests for SqliteStore {
+    async fn remember(&self, key: &RequestKey, hash: &BlobHash) -> Result<Remembered, StoreError> {
+        limits::check_request(key)?;
+        let (key, hash, now) = (key.clone(), hash.clone(), self.now());
+        self.write(0, move |connection| requests::remember(connection, &key, &hash, now)).await
+    }
+
+    async fn answer(&self, key: &RequestKey, answer: &str) -> Result<bool, StoreError> {
+        limits::within("an answer", answer.len(), limits::ANSWER_BYTES)?;
+        let (key, answer, now) = (key.clone(), answer.to_owned(), self.now());
+        self.write(answer.len(), move |connection| requests::answer(connection, &key, &answer, now)).await
+    }
+
+    async fn forget(&self, key: &RequestKey) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.write(0, move |connection| requests::forget(connection, &key)).await
     }
 }

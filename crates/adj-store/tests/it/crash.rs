@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use adj_domain::BlobHash;
-use adj_store::{Expect, SqliteStore, Store, verify};
+use adj_store::{Expect, Remembered, Replacement, RequestKey, SqliteStore, Store, verify};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -83,10 +83,33 @@ fn dies_after_one_write() {
         tell("kept");
         store.release(claim.fence).await.unwrap();
         tell("released");
+        let (records, requests) = (store.records(), store.requests());
+        let (request, hash) = (RequestKey::new("token", "key"), BlobHash::of(b"request"));
+        requests.remember(&request, &hash).await.unwrap();
+        tell("remembered");
+        records.insert(new_agent("a")).await.unwrap();
+        tell("inserted");
+        requests.answer(&request, "{}").await.unwrap();
+        tell("answered");
+        let change =
+            Replacement { key: agent("a"), expected: Some(1), name: Some("a".to_owned()), body: "[2]".to_owned() };
+        records.replace(change.clone()).await.unwrap();
+        tell("replaced");
+        records.archive(&agent("a")).await.unwrap();
+        tell("archived");
+        records.insert(new_agent("b")).await.unwrap();
+        tell("inserted again");
+        records.delete(&agent("b")).await.unwrap();
+        tell("deleted");
         // Nothing of this writes, so nothing of this counts.
         store.create(&log("a"), meta("b")).await.unwrap();
         store.submit(&log("a"), &input("in")).await.unwrap();
         store.put_blob(b"blob").await.unwrap();
+        requests.remember(&request, &hash).await.unwrap();
+        requests.answer(&request, "[]").await.unwrap();
+        assert!(records.insert(new_agent("a")).await.is_err() && records.replace(change).await.is_err());
+        records.archive(&agent("a")).await.unwrap();
+        records.delete(&agent("b")).await.unwrap();
         tell("done");
     });
 }
@@ -94,7 +117,21 @@ fn dies_after_one_write() {
 #[test]
 fn the_process_can_be_stopped_after_each_durable_write() {
     let root = tempfile::tempdir().unwrap();
-    let steps = ["created", "submitted", "claimed", "appended", "kept", "released"];
+    let steps = [
+        "created",
+        "submitted",
+        "claimed",
+        "appended",
+        "kept",
+        "released",
+        "remembered",
+        "inserted",
+        "answered",
+        "replaced",
+        "archived",
+        "inserted again",
+        "deleted",
+    ];
     for last in 1..=steps.len() + 1 {
         let dir = root.path().join(last.to_string());
         let output = child("crash::dies_after_one_write", &dir).output().unwrap();
@@ -123,10 +160,34 @@ fn the_process_can_be_stopped_after_each_durable_write() {
             // The input that waits, and the turn that was taken up, are found by whoever comes.
             let ready = store.ready(None, 10).await.unwrap().len();
             assert_eq!((ready, summary.state), (usize::from(last >= 2), (last >= 4).then(|| state("running"))));
+            check_records(&store, last).await;
             verify(&store, &log("a")).await.unwrap();
             // And the next process goes on at once.
             store.claim(&log("a"), &node("next")).await.unwrap();
         });
+    }
+}
+
+/// Checks that of the writes 7 to 13 there are those up to `last`, each whole.
+async fn check_records(store: &SqliteStore, last: usize) {
+    let records = store.records();
+    let versions = records.versions(&agent("a"), None, 10).await.unwrap().records;
+    let shown: Vec<_> = versions.iter().map(|record| (record.body.as_str(), record.archived_at.is_some())).collect();
+    let expected: &[_] = match last {
+        0..8 => &[],
+        8..10 => &[(r#"{"is":"a"}"#, false)],
+        10 => &[("[2]", false), (r#"{"is":"a"}"#, false)],
+        _ => &[("[2]", true), (r#"{"is":"a"}"#, true)],
+    };
+    assert_eq!(shown, expected, "after write {last}");
+    assert_eq!(records.get(&agent("b")).await.unwrap().is_some(), last == 12, "after write {last}");
+    let known = store.requests().remember(&RequestKey::new("token", "key"), &BlobHash::of(b"request")).await.unwrap();
+    match known {
+        Remembered::New => assert!(last < 7, "after write {last}"),
+        Remembered::Same { answer, .. } => {
+            assert!(last >= 7 && answer.is_some() == (last >= 9), "after write {last}: {answer:?}");
+        }
+        Remembered::Different => panic!("after write {last}"),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use adj_domain::{BlobHash, ChainBreak};
-use adj_store::{AppendError, Expect, SqliteStore, Store, StoreError, VerifyError, verify};
+use adj_store::{
+    AppendError, Expect, RecordFilter, ReplaceError, Replacement, SqliteStore, Store, StoreError, VerifyError, verify,
+};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -112,6 +114,44 @@ fn damage_to_one_row_is_that_logs_business() {
         let fence = store.claim(&log("b"), &node("n")).await.unwrap().fence;
         store.append(&fence, Expect::Head(EVENTS), batch(&["10"])).await.unwrap();
     });
+}
+
+#[test]
+fn damage_to_one_record_is_named_and_leaves_the_others() {
+    let cases = [
+        // what is done to the record a                                     what getting it says
+        ("UPDATE record_versions SET body = '{' WHERE record = 1", "record agents/a: the body is not JSON"),
+        ("UPDATE record_versions SET body = CAST(x'22ff22' AS TEXT) WHERE record = 1", "record agents/a"),
+        ("UPDATE record_versions SET at = 9223372036854775807 WHERE record = 1", "record agents/a"),
+        ("UPDATE record_versions SET version = -1 WHERE record = 1", "record agents/a"),
+        ("DELETE FROM record_versions WHERE record = 1", "record agents/a"),
+        ("UPDATE records SET created_at = -9223372036854775808 WHERE id = 'a'", "record agents/a"),
+    ];
+    for (sql, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        block_on(async {
+            let store = open(dir.path());
+            for id in ["a", "b"] {
+                store.records().insert(new_agent(id)).await.unwrap();
+            }
+            Connection::open(dir.path().join("journal.db")).unwrap().execute_batch(sql).unwrap();
+            let records = store.records();
+            let found = records.get(&agent("a")).await;
+            assert!(
+                matches!(&found, Err(StoreError::Corrupt { what, .. }) if what.starts_with(expected)),
+                "{sql}: {found:?}"
+            );
+            let change =
+                Replacement { key: agent("a"), expected: None, name: Some("a".to_owned()), body: "[2]".to_owned() };
+            let refused = records.replace(change.clone()).await;
+            assert!(matches!(refused, Err(ReplaceError::Store(StoreError::Corrupt { .. }))), "{sql}: {refused:?}");
+            // Its neighbours do not notice, and it can be removed.
+            records.replace(Replacement { key: agent("b"), name: Some("b".to_owned()), ..change }).await.unwrap();
+            assert!(records.delete(&agent("a")).await.unwrap(), "{sql}");
+            assert_eq!(records.list(&RecordFilter::of("agents")).await.unwrap().records.len(), 1, "{sql}");
+            records.insert(new_agent("a")).await.unwrap();
+        });
+    }
 }
 
 #[test]

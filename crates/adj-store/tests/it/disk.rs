@@ -2,7 +2,10 @@
 
 use crate::support::*;
 use adj_domain::BlobHash;
-use adj_store::{AppendError, Batch, Expect, Fence, OpenError, SqliteOptions, SqliteStore, Store, StoreError, verify};
+use adj_store::{
+    AppendError, Batch, Expect, Fence, InsertError, NewRecord, OpenError, RecordFilter, ReplaceError, Replacement,
+    RequestKey, SqliteOptions, SqliteStore, Store, StoreError, verify,
+};
 use std::{
     fs,
     path::Path,
@@ -43,6 +46,15 @@ fn a_full_journal_refuses_and_goes_on_when_there_is_room() {
         let fence = claimed(&store, &log("a")).await;
         let (head, refused) = fill(&store, &fence).await;
         assert!(head > 5 && is_full(&refused), "{head}, {refused:?}");
+        let records = store.records();
+        records.insert(new_agent("small")).await.unwrap();
+        let large_body = format!("\"{}\"", "x".repeat(60_000));
+        let refused = records.insert(NewRecord { body: large_body.clone(), ..new_agent("large") }).await;
+        assert!(matches!(refused, Err(InsertError::Store(StoreError::Full { .. }))), "{refused:?}");
+        let change = Replacement { key: agent("small"), expected: Some(1), name: None, body: large_body };
+        let refused = records.replace(change.clone()).await;
+        assert!(matches!(refused, Err(ReplaceError::Store(StoreError::Full { .. }))), "{refused:?}");
+        assert_eq!(records.list(&RecordFilter::of("agents")).await.unwrap().records.len(), 1);
         // What still fits is not refused, and what was written is there.
         let small = store.append(&fence, Expect::Head(head), batch(&["small"])).await;
         assert_eq!(small.unwrap()[0].seq, head + 1);
@@ -52,6 +64,7 @@ fn a_full_journal_refuses_and_goes_on_when_there_is_room() {
         let store = open(None);
         let fence = store.claim(&log("a"), &node("main")).await.unwrap().fence;
         store.append(&fence, Expect::Head(head + 1), large("more")).await.unwrap();
+        assert_eq!(store.records().replace(change).await.unwrap().version, 2);
         verify(&store, &log("a")).await.unwrap();
     });
 }
@@ -155,6 +168,7 @@ fn a_store_on_a_read_only_disk_can_be_read() {
         let fence = claimed(&store, &log("a")).await;
         append_each(&store, &fence, 1..=3).await;
         store.put_blob(b"blob").await.unwrap();
+        store.records().insert(new_agent("a")).await.unwrap();
     });
     assert!(!state.join("journal.db-wal").exists(), "the last to leave tidies up");
     let script = format!(
@@ -181,12 +195,18 @@ fn check_reading(state: &Path) {
             store.create(&log("b"), meta("b")).await.err(),
             store.submit(&log("a"), &input("x")).await.err(),
             store.put_blob(b"other").await.err(),
+            store.records().archive(&agent("a")).await.err(),
+            store.records().delete(&agent("a")).await.err(),
+            store.requests().remember(&RequestKey::new("token", "key"), &BlobHash::of(b"request")).await.err(),
         ];
         for answer in answers {
             assert!(matches!(answer, Some(StoreError::ReadOnly { .. })), "{answer:?}");
         }
         let claim = store.claim(&log("a"), &node("n")).await;
         assert!(format!("{claim:?}").contains("ReadOnly"), "{claim:?}");
+        assert_eq!(store.records().get(&agent("a")).await.unwrap().unwrap().version, 1);
+        let refused = store.records().insert(new_agent("b")).await;
+        assert!(format!("{refused:?}").contains("ReadOnly"), "{refused:?}");
     });
 }
 

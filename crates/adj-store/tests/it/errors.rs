@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use adj_domain::Timestamp;
-use adj_store::{AppendError, ClaimError, OpenError, StoreError};
+use adj_store::{AppendError, ClaimError, InsertError, OpenError, ReplaceError, StoreError};
 use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
 
 #[test]
@@ -30,6 +30,15 @@ fn errors_say_what_was_done_to_which_thing() {
         Box::new(AppendError::Store(StoreError::Full { path: path() })),
         Box::new(ClaimError::Held { log: log("a"), node: node("n"), pid: 12, since: at }),
         Box::new(ClaimError::NodeTaken { node: node("n") }),
+        Box::new(InsertError::Exists { key: agent("agent_1") }),
+        Box::new(InsertError::NameTaken { collection: "environments".into(), name: "build".into() }),
+        Box::new(InsertError::Invalid { key: agent("agent_1"), why: "its body is not JSON" }),
+        Box::new(InsertError::Store(StoreError::Full { path: path() })),
+        Box::new(ReplaceError::Missing { key: agent("agent_1") }),
+        Box::new(ReplaceError::Archived { key: agent("agent_1") }),
+        Box::new(ReplaceError::Conflict { key: agent("agent_1"), version: 3 }),
+        Box::new(ReplaceError::NameTaken { collection: "environments".into(), name: "build".into() }),
+        Box::new(ReplaceError::Invalid { key: agent("agent_1"), why: "its body is not JSON" }),
         Box::new(OpenError::Missing { path: path() }),
         Box::new(OpenError::NotADirectory { path: "/state".into() }),
         Box::new(OpenError::WrongOwner { path: "/state".into(), owner: 0, user: 1_000 }),

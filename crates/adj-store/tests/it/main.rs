@@ -8,4 +8,6 @@ mod errors;
 mod model;
 mod opening;
 mod processes;
+mod records;
+mod requests;
 mod support;

@@ -1,7 +1,8 @@
 //! What may be opened, and what is left alone.
 
 use crate::support::*;
-use adj_store::{Batch, Expect, OpenError, SqliteStore, Store, verify};
+use adj_domain::BlobHash;
+use adj_store::{Batch, Expect, OpenError, Replacement, RequestKey, SqliteStore, Store, verify};
 use rusqlite::Connection;
 use std::{
     fs,
@@ -210,6 +211,7 @@ fn files_of_every_format_are_opened() {
             store.append(&claim.fence, Expect::Head(5), says).await.unwrap();
             store.release(claim.fence).await.unwrap();
             assert_eq!(store.ready(None, 10).await.unwrap()[0].state, Some(state("idle")));
+            store.records().insert(new_agent("a")).await.unwrap();
         });
         let version: i64 =
             Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
@@ -239,6 +241,17 @@ fn write_fixture() {
         let ledger = vec![limit(60), opened("open", 5), opened("shut", 2), closed("shut", 2)];
         let rest = Batch { ledger, state: Some(state("running")), ..batch(&["3"]) };
         store.append(&second.fence, Expect::Head(2), rest).await.unwrap();
+        let records = store.records();
+        for name in ["kept", "gone"] {
+            records.insert(new_agent(name)).await.unwrap();
+            let body = "[2]".to_owned();
+            let change = Replacement { key: agent(name), expected: Some(1), name: Some(name.to_owned()), body };
+            records.replace(change).await.unwrap();
+        }
+        records.archive(&agent("gone")).await.unwrap();
+        let request = RequestKey::new("token", "key");
+        store.requests().remember(&request, &BlobHash::of(b"request")).await.unwrap();
+        store.requests().answer(&request, "{}").await.unwrap();
         store.submit(&log("a"), &input("waiting")).await.unwrap();
     });
 }

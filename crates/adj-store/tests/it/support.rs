@@ -5,8 +5,8 @@ use adj_domain::{
     event::Input,
 };
 use adj_store::{
-    Batch, Clock, Expect, Fence, LogMeta, LogState, MemoryStore, NodeId, SqliteOptions, SqliteStore, Store,
-    system_clock,
+    Batch, Clock, Expect, Fence, LogMeta, LogState, MemoryStore, NewRecord, NodeId, RecordKey, SqliteOptions,
+    SqliteStore, Store, system_clock,
 };
 use std::{
     path::Path,
@@ -62,6 +62,10 @@ impl Sqlite {
 
     pub fn with_clock(clock: Clock) -> Self {
         Self(tempfile::tempdir().unwrap(), clock)
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -149,6 +153,15 @@ pub fn meta(title: &str) -> LogMeta {
 
 pub fn state(word: &str) -> LogState {
     LogState { word: word.to_owned(), summary: format!(r#"{{"is":"{word}"}}"#) }
+}
+
+pub fn agent(id: &str) -> RecordKey {
+    RecordKey::new("agents", id)
+}
+
+/// An agent that bears its id as its name.
+pub fn new_agent(id: &str) -> NewRecord {
+    NewRecord { key: agent(id), name: Some(id.to_owned()), parent: None, body: format!(r#"{{"is":"{id}"}}"#) }
 }
 
 /// Makes a log and claims it.
