@@ -416,11 +416,8 @@ async fn objection(
 }
 
 async fn call_model(engine: &Engine, session: SessionId, id: EventId, paid: Paid, cut: CancellationToken) -> Done {
-    let live = engine.0.live.clone();
-    let on_delta = move |delta| {
-        // Nobody watching is fine.
-        let _ = live.send(Live::Delta { session: session.clone(), delta });
-    };
+    let watched = engine.clone();
+    let on_delta = move |delta| watched.tell(Live::Delta { session: session.clone(), delta });
     // Dropping the task, as when the loop ends early, cancels the call.
     let Paid { request, tab, shortened } = paid;
     let answer = engine.0.parts.models.call_for(tab, request, Arc::new(on_delta), cut).await;

@@ -7,6 +7,7 @@ use crate::{
     guard::GuardError,
     live::{Bells, Interrupt, Live},
     toolbox::{Toolbox, ToolboxError},
+    watch::{Watch, Watchers},
 };
 use adj_domain::{
     AgentDefinition, ApprovalPolicy, Budget, Confinement, Event, EventId, IdleReason, LogId, ModelRef, NewEvent,
@@ -115,7 +116,8 @@ pub struct Engine(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
     pub(crate) upstream: Upstream,
-    pub(crate) live: broadcast::Sender<Live>,
+    live: broadcast::Sender<Live>,
+    watchers: Arc<Watchers>,
     /// Held while somebody in this process writes to the log of grants.
     pub(crate) giving: Mutex<()>,
     /// Rung when something was queued in this process.
@@ -210,6 +212,7 @@ impl Engine {
             parts,
             upstream,
             live,
+            watchers: Arc::default(),
             giving: Mutex::default(),
             bells: Bells::default(),
             workspaces: OnceCell::new(),
@@ -238,14 +241,25 @@ impl Engine {
         &self.0.parts.node
     }
 
+    /// Watches everything that happens here. Who falls behind misses some of it.
     pub fn subscribe(&self) -> broadcast::Receiver<Live> {
         self.0.live.subscribe()
     }
 
+    /// Watches one session from now on.
+    pub fn watch(&self, id: &SessionId) -> Watch {
+        self.0.watchers.watch(id)
+    }
+
+    pub(crate) fn tell(&self, live: Live) {
+        self.0.watchers.tell(&live);
+        // Nobody watching is fine.
+        let _ = self.0.live.send(live);
+    }
+
     /// Tells watchers of an event that somebody else committed to this engine's store.
     pub fn announce(&self, event: &Event) {
-        // Nobody watching is fine.
-        let _ = self.0.live.send(Live::Committed(Box::new(event.clone())));
+        self.tell(Live::Committed(Box::new(event.clone())));
     }
 
     /// Makes a session with an id of the caller's choice. A session that exists already is left as it is.

@@ -23,6 +23,7 @@ mod budgets;
 mod context;
 mod grants;
 mod live;
+mod watch;
 
 pub use adj_egress::Resolve;
 pub use adj_tools::{ToolName, specs as tool_specs};
@@ -39,3 +40,4 @@ pub use hosted::{Hosted, NewProgram, Teller};
 pub use live::{Interrupt, Live};
 pub use spending::{caps, closes, reserve};
 pub use toolchains::work_plan;
+pub use watch::Watch;
