@@ -8,6 +8,7 @@ use crate::{
     live::{Interrupt, Live},
     order::{Call, Order},
     spending::{Departed, Departure, Paid, closes},
+    state::state_after,
     toolbox::{Earlier, Toolbox},
 };
 use adj_domain::{
@@ -150,8 +151,9 @@ async fn work_claimed(
             events.iter().any(|(id, event)| matches!(event, SessionEvent::UserInterrupt) && takes.contains(id));
         if !events.is_empty() {
             let ledger = closes(events.iter().map(|(_, event)| event));
+            let state = state_after(&session, events.iter().map(|(_, event)| event));
             let events = events.into_iter().map(|(id, event)| event.into_new(id)).collect();
-            engine.append_batch(fence, head, Batch { events, takes, ledger, ..Batch::default() }).await?;
+            engine.append_batch(fence, head, Batch { events, takes, ledger, state }).await?;
         }
         if is_cut {
             speaking.cancel();

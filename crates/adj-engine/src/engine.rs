@@ -6,6 +6,7 @@ use crate::{
     drive::{self, TurnEnd},
     guard::GuardError,
     live::{Bells, Interrupt, Live},
+    state::state_after,
     toolbox::{Toolbox, ToolboxError},
     watch::{Watch, Watchers},
 };
@@ -299,11 +300,13 @@ impl Engine {
         self.store().create(&log, LogMeta { title, parent, ..LogMeta::default() }).await?;
         let claim = self.claim(&log).await?;
         let ledger = spec.budget.of_session(id);
+        let session = Session::created(id.clone(), spec.clone());
         let event = SessionEvent::Created { spec: Box::new(spec) };
+        let state = state_after(&session, [&event]);
         let new = event.into_new(EventId::derive(&[id.as_str(), "1"]));
         // Another process may have been faster; then its event stands.
         let appended = match claim.head {
-            0 => self.append_batch(&claim.fence, 0, Batch { ledger, ..Batch::events(vec![new]) }).await,
+            0 => self.append_batch(&claim.fence, 0, Batch { ledger, state, ..Batch::events(vec![new]) }).await,
             _ => Ok(()),
         };
         let released = self.store().release(claim.fence).await;

@@ -5,7 +5,7 @@ use crate::{
     engine::{Engine, EngineError},
     live::Interrupt,
 };
-use adj_domain::SessionId;
+use adj_domain::{LogId, SessionId};
 use std::{
     collections::HashMap,
     fmt,
@@ -21,6 +21,8 @@ use tokio::{
 /// Waits before a session is taken up again that could not be worked on: each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Sessions read from the store at a time.
+const PAGE: u32 = 500;
 
 /// Works on sessions that are [woken](Hall::wake). Clones are the same hall; the last one that goes ends all work.
 #[derive(Clone)]
@@ -70,6 +72,23 @@ impl Hall {
         while state.tasks.try_join_next().is_some() {}
         let work = self.clone().attend(id.clone());
         state.tasks.spawn(work);
+    }
+
+    /// Wakes every session that waits for somebody to take it: what was queued for it, or a turn that its last holder left.
+    pub async fn recover(&self) -> Result<usize, EngineError> {
+        let mut woken = 0;
+        let mut after = None;
+        loop {
+            let page = self.0.engine.store().ready(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(woken) };
+            after = Some(last.log.clone());
+            for summary in &page {
+                if let LogId::Session(id) = &summary.log {
+                    self.wake(id);
+                    woken += 1;
+                }
+            }
+        }
     }
 
     /// How many sessions are at work or in line.

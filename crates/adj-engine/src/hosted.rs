@@ -5,6 +5,7 @@ use crate::{
     engine::{Engine, EngineError},
     guard::GuardError,
     spending::{caps, charge_of, closes, reserve},
+    state::state_after,
 };
 use adj_domain::{
     Budget, Cap, Charge, EventId, IdleReason, LedgerOp, LogId, ModelRef, NewEvent, Origin, PromptRecord, Purpose,
@@ -13,7 +14,7 @@ use adj_domain::{
 };
 use adj_gateway::endpoint::{Closing, Facts, Meter, Opening, Operation, Outcome, Refusal, RefusalKind};
 use adj_gateway::{Bound, Pricing, Quote};
-use adj_store::{AppendError, Batch, Fence};
+use adj_store::{AppendError, Batch, Fence, LogState};
 use async_trait::async_trait;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use tokio::{
@@ -121,6 +122,7 @@ impl Engine {
                 session,
                 events: Vec::new(),
                 ledger: Vec::new(),
+                state: None,
                 quotes: BTreeMap::new(),
                 caps,
                 lost,
@@ -179,6 +181,8 @@ struct Writer {
     events: Vec<NewEvent>,
     /// What these events change in the books.
     ledger: Vec<LedgerOp>,
+    /// What the log says of itself after them, if that is news.
+    state: Option<LogState>,
     /// Of the requests under way.
     quotes: BTreeMap<EventId, Quote>,
     caps: Vec<Cap>,
@@ -258,11 +262,12 @@ impl Writer {
         events.push(started.clone().into_new(id.clone()));
         let mut ledger = self.ledger.clone();
         ledger.push(LedgerOp::Open { hold });
-        let batch = Batch { ledger, ..Batch::events(events) };
+        let batch = Batch { ledger, state: self.state.clone(), ..Batch::events(events) };
         let said = match self.engine.append_batch(fence, head, batch).await {
             Ok(()) => {
                 self.events.clear();
                 self.ledger.clear();
+                self.state = None;
                 self.session.apply(&id, &started)?;
                 self.quotes.insert(id, quote);
                 Ok(())
@@ -357,6 +362,7 @@ impl Writer {
         let place = (self.session.head + 1).to_string();
         let id = id.unwrap_or_else(|| EventId::derive(&[self.session.id.as_str(), &place]));
         self.session.apply(&id, &event)?;
+        self.state = state_after(&self.session, [&event]).or(self.state.take());
         self.events.push(event.into_new(id));
         Ok(())
     }
@@ -367,8 +373,8 @@ impl Writer {
             return Ok(());
         }
         let head = self.session.head - events.len() as u64;
-        let ledger = std::mem::take(&mut self.ledger);
-        self.engine.append_batch(fence, head, Batch { ledger, ..Batch::events(events) }).await
+        let (ledger, state) = (std::mem::take(&mut self.ledger), self.state.take());
+        self.engine.append_batch(fence, head, Batch { ledger, state, ..Batch::events(events) }).await
     }
 }
 

@@ -15,6 +15,7 @@ mod hosted;
 mod order;
 mod secrets;
 mod spending;
+mod state;
 mod toolbox;
 mod toolchains;
 

@@ -5,6 +5,7 @@ use crate::{
     engine::{Engine, EngineError},
     guard::Guard,
     live::Interrupt,
+    state::state_after,
 };
 use adj_domain::{
     AttemptId, Budget, Cap, Charge, EventBody, EventId, Hold, LedgerOp, LogId, ModelRequest, NewEvent, Purpose,
@@ -211,8 +212,9 @@ impl Departure<'_> {
                 *hold = Some(reservation);
             }
         }
+        let state = state_after(self.session, events.iter().map(|(_, event)| event));
         let events: Vec<NewEvent> = events.into_iter().map(|(id, event)| event.into_new(id)).collect();
-        let batch = Batch { events, takes: self.takes.clone(), ledger, ..Batch::default() };
+        let batch = Batch { events, takes: self.takes.clone(), ledger, state };
         match self.engine.append_batch(self.fence, self.head, batch).await {
             Ok(()) => Ok(Ok(())),
             Err(EngineError::Append { source: AppendError::Refused(refusal), .. }) => Ok(Err(refusal)),

@@ -94,12 +94,15 @@ async fn who_is_closed_in_the_middle_is_taken_up_by_the_next() {
     world.next_process();
     let engine = world.engine_on(std::sync::Arc::new(world.memory.clone()), "node_2", "  - say: done");
     let hall = Hall::new(engine.clone(), 2);
-    for id in &ids {
-        hall.wake(id);
-    }
+    // Two were left in mid-turn, the third was never taken up.
+    assert_eq!(hall.recover().await.unwrap(), 3);
     rests(&hall).await;
+    assert_eq!(hall.recover().await.unwrap(), 0);
     for id in &ids {
         assert_eq!(messages(&engine, id).await, ["go"]);
+        let state = engine.store().log(&LogId::from(id.clone())).await.unwrap().unwrap().state.unwrap();
+        assert_eq!(state.word, "idle");
+        assert!(state.summary.contains(r#""stop_reason":{"type":"end_turn"}"#), "{}", state.summary);
         assert_eq!(engine.session(id).await.unwrap().last_message.as_deref(), Some("done"));
     }
 }
