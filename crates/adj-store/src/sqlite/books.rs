@@ -11,17 +11,53 @@ use crate::{
 };
 use adj_domain::{Amounts, AttemptId, Hold, HoldState, LogId, Purse, PurseKey, Scope, Timestamp, Unit, ledger::Rows};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
 
 /// How long it is remembered that a hold was closed.
 const REMEMBERED_MS: i64 = 7 * 86_400_000;
 /// So many that are forgotten pay for one that is remembered.
 const FORGOTTEN_AT_ONCE: i64 = 4;
 
-/// The tables, within the transaction of an append to `log`.
+/// The tables, within the transaction of an append to `log`. Sums are read once and [written](Books::write) once, however
+/// many changes there are: a request that ends and the next that begins change the same ones.
 pub(super) struct Books<'a> {
-    pub connection: &'a Connection,
-    pub log: &'a LogId,
-    pub now: Timestamp,
+    connection: &'a Connection,
+    log: &'a LogId,
+    now: Timestamp,
+    purses: BTreeMap<(PurseKey, Unit), Known>,
+    limits: BTreeMap<Scope, Amounts>,
+}
+
+/// A sum as it is by now.
+struct Known {
+    purse: Purse,
+    is_written: bool,
+}
+
+impl<'a> Books<'a> {
+    pub(super) fn new(connection: &'a Connection, log: &'a LogId, now: Timestamp) -> Self {
+        Self { connection, log, now, purses: BTreeMap::new(), limits: BTreeMap::new() }
+    }
+
+    /// Writes the sums that have changed.
+    pub(super) fn write(self) -> Stopped<()> {
+        for ((key, unit), known) in self.purses {
+            let Known { purse, is_written: false } = known else { continue };
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO purses (key, unit, at_least, at_most, held) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (key, unit) DO UPDATE SET at_least = ?3, at_most = ?4, held = ?5",
+                )?
+                .execute(params![
+                    key.to_string(),
+                    unit.to_string(),
+                    to_sql(purse.at_least),
+                    to_sql(purse.at_most),
+                    to_sql(purse.held),
+                ])?;
+        }
+        Ok(())
+    }
 }
 
 type Stopped<T> = Result<T, Stop<AppendError>>;
@@ -30,35 +66,36 @@ impl Rows for Books<'_> {
     type Error = Stop<AppendError>;
 
     fn purse(&mut self, key: &PurseKey, unit: &Unit) -> Stopped<Purse> {
+        let place = (key.clone(), unit.clone());
+        if let Some(known) = self.purses.get(&place) {
+            return Ok(known.purse);
+        }
         let found = self
             .connection
             .prepare_cached("SELECT at_least, at_most, held FROM purses WHERE key = ?1 AND unit = ?2")?
             .query_row(params![key.to_string(), unit.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
-        found.map_or(Ok(Purse::default()), purse_of)
+        let purse = found.map_or(Ok(Purse::default()), purse_of)?;
+        self.purses.insert(place, Known { purse, is_written: true });
+        Ok(purse)
     }
 
     fn put_purse(&mut self, key: &PurseKey, unit: &Unit, purse: Purse) -> Stopped<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO purses (key, unit, at_least, at_most, held) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (key, unit) DO UPDATE SET at_least = ?3, at_most = ?4, held = ?5",
-            )?
-            .execute(params![
-                key.to_string(),
-                unit.to_string(),
-                to_sql(purse.at_least),
-                to_sql(purse.at_most),
-                to_sql(purse.held),
-            ])?;
+        self.purses.insert((key.clone(), unit.clone()), Known { purse, is_written: false });
         Ok(())
     }
 
     fn limits(&mut self, scope: &Scope) -> Stopped<Amounts> {
-        limits(self.connection, scope)
+        if let Some(known) = self.limits.get(scope) {
+            return Ok(known.clone());
+        }
+        let limits = limits(self.connection, scope)?;
+        self.limits.insert(scope.clone(), limits.clone());
+        Ok(limits)
     }
 
     fn put_limit(&mut self, scope: &Scope, unit: &Unit, amount: Option<u64>) -> Stopped<()> {
+        self.limits.remove(scope);
         let (scope, unit) = (scope.to_string(), unit.to_string());
         match amount {
             Some(amount) => self

@@ -159,12 +159,13 @@ pub(crate) fn append(
     if expect != Expect::Any && expect != Expect::Head(head) {
         return Err(Stop::Refused(AppendError::HeadMoved { log: log.clone(), head }));
     }
-    let mut books = Books { connection, log, now };
+    let mut books = Books::new(connection, log, now);
     for op in &batch.ledger {
         if let Err(refusal) = ledger::apply(&mut books, op)? {
             return Err(Stop::Refused(AppendError::Refused(Box::new(refusal))));
         }
     }
+    books.write()?;
     if let Some(state) = &batch.state {
         connection.prepare_cached("UPDATE logs SET state = ?2, summary = ?3 WHERE number = ?1")?.execute(params![
             number,
