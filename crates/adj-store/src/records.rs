@@ -59,6 +59,7 @@ pub struct Record {
     pub created_at: Timestamp,
     /// When this version was written.
     pub updated_at: Timestamp,
+    /// When the record was archived, whichever version this is.
     pub archived_at: Option<Timestamp>,
     /// Its place among all records, in the order in which they were made; no other record ever has it.
     pub position: u64,
