@@ -1,7 +1,7 @@
 //! The Managed Agents HTTP/SSE contract: conversions to and from the domain live only here.
 //!
 //! Must not know: how requests are served, or storage.
-//! Start at [`agents`] for a resource. Requests are read by hand, so that each
+//! Start at [`agents`] for a resource, and at [`events`] for what happens in a session. Requests are read by hand, so that each
 //! error names the place; what is kept is serde's; every `answer` has every field of the contract.
 
 mod read;
@@ -16,9 +16,12 @@ mod metadata;
 
 pub mod agents;
 pub mod environments;
+pub mod events;
 pub mod files;
 pub mod models;
+pub mod sessions;
 pub mod unsupported;
+pub mod usage;
 
 pub use abilities::Abilities;
 pub use error::{ApiError, ErrorCode, ErrorKind};

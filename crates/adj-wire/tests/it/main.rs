@@ -3,4 +3,8 @@
 mod agents;
 mod environments;
 mod errors;
+mod events;
+mod pages;
+mod properties;
 mod samples;
+mod sessions;
