@@ -51,27 +51,27 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], FolderError> {
 
 /// What happens to a file of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Existing {
+pub enum Existing {
     Replace,
     Keep,
 }
 
 /// An open private folder; everything is done relative to it, so that nobody can exchange it underway.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     opened: File,
     path: PathBuf,
 }
 
 /// The one writer's mark on a folder.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
 impl Folder {
     /// Opens the folder if it is there.
-    pub(crate) fn open(path: &Path) -> Result<Option<Folder>, FolderError> {
+    pub fn open(path: &Path) -> Result<Option<Folder>, FolderError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(opened) => File::from(opened),
@@ -86,7 +86,7 @@ impl Folder {
     }
 
     /// Opens the folder and makes it first if need be, with its missing parents.
-    pub(crate) fn make(path: &Path) -> Result<Folder, FolderError> {
+    pub fn make(path: &Path) -> Result<Folder, FolderError> {
         if let Some(folder) = Folder::open(path)? {
             return Ok(folder);
         }
@@ -99,12 +99,12 @@ impl Folder {
         Folder::open(path)?.ok_or_else(gone)
     }
 
-    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+    pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Reads a private file whole; nothing where there is none.
-    pub(crate) fn read(&self, name: &str, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, FolderError> {
+    pub fn read(&self, name: &str, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, FolderError> {
         let path = self.path_of(name);
         // Without NONBLOCK a pipe in the file's place would hold us for ever.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -134,7 +134,7 @@ impl Folder {
     }
 
     /// Writes a file that is there in full or not at all, also after a power cut. The caller holds the lock.
-    pub(crate) fn write(&self, name: &str, content: &[u8], existing: Existing) -> Result<(), FolderError> {
+    pub fn write(&self, name: &str, content: &[u8], existing: Existing) -> Result<(), FolderError> {
         let path = self.path_of(name);
         let part = format!("{PART_START}{:016x}", u64::from_le_bytes(random()?));
         let outcome = self.write_part(&part, content).and_then(|()| match existing {
@@ -162,7 +162,7 @@ impl Folder {
     }
 
     /// Waits for the right to write here, and removes what a writer that died had begun.
-    pub(crate) fn lock(&self) -> Result<Lock, FolderError> {
+    pub fn lock(&self) -> Result<Lock, FolderError> {
         let path = self.path_of(LOCK);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.opened, LOCK, flags, Mode::RUSR | Mode::WUSR);
