@@ -1,7 +1,7 @@
 //! Sends each request to its vendor, and repeats what may yet pass.
 
 use crate::{
-    AccountLimits, Catalogue, Delta, ModelCaller, OnDelta, RetryPolicy,
+    AccountLimits, Catalogue, Delta, Entry, ModelCaller, OnDelta, RetryPolicy,
     bound::{Bound, Known, Pricing, Quote, Unboundable},
     caller::Tab,
     door::{Door, Permit},
@@ -162,6 +162,27 @@ impl Gateway {
     /// Returns the names of the vendors that can be called.
     pub fn vendors(&self) -> impl Iterator<Item = &str> {
         self.accounts.keys().map(String::as_str)
+    }
+
+    /// The models that are known by name and can be called, with what is known of each. An account has the models of the vendor that
+    /// it is priced as.
+    pub fn models(&self, at: Timestamp) -> Vec<(ModelRef, &Entry)> {
+        let known = |vendor: &String| {
+            let prefix = format!("{}/", self.vendors_of.get(vendor).unwrap_or(vendor));
+            let names = self.catalogue().entries().filter_map(move |entry| entry.name.strip_prefix(&prefix));
+            // One name has an entry for each of its prices; `*` stands for names that nobody has said.
+            let mut names: Vec<&str> = names.filter(|name| !name.ends_with('*')).collect();
+            names.dedup();
+            let models = names.into_iter().map(|name| ModelRef { vendor: vendor.clone(), name: name.to_owned() });
+            models.collect::<Vec<_>>()
+        };
+        let models = self.accounts.keys().flat_map(known);
+        models.filter_map(|model| self.about(&model, at).map(|entry| (model, entry))).collect()
+    }
+
+    /// What is known of a model, by whatever name its account has.
+    pub fn about(&self, model: &ModelRef, at: Timestamp) -> Option<&Entry> {
+        self.catalogue().find(&self.known_as(model), at)
     }
 
     /// Returns the protocol that a vendor speaks, if it speaks one.
