@@ -4,19 +4,23 @@ mod approvals;
 mod budget;
 mod cassette;
 mod confinement;
+mod daemon;
 mod gateway;
 mod policy;
 mod sandbox;
 mod secret;
+mod token;
 
 pub use approvals::{AllowArgs, ApprovalsCommand, Remember};
 pub use budget::{BudgetArgs, BudgetCommand, BudgetTarget};
 pub use cassette::CassetteArgs;
 pub use confinement::{ApprovalArgs, CONFINEMENT, ConfinementArgs};
+pub use daemon::{DEFAULT_PORT, DaemonArgs, DaemonCommand, Listen, ServeArgs};
 pub use gateway::GatewayArgs;
 pub use policy::{CheckArgs, ExplainArgs, LayerArg, PlaceArgs, PolicyCommand};
 pub use sandbox::{ExplainSandboxArgs, SandboxArgs, SandboxCommand, SandboxPlace};
 pub use secret::{SecretCommand, SetArgs};
+pub use token::{ScopeArg, TokenCommand};
 
 use adj_domain::{Limit, LogId, ModelRef, RunId, SessionId};
 use clap::{Args, Parser, Subcommand};
@@ -50,6 +54,9 @@ pub enum Command {
     Run(RunArgs),
     Exec(ExecArgs),
     Gateway(GatewayArgs),
+    Daemon(DaemonArgs),
+    #[command(subcommand)]
+    Token(TokenCommand),
     Sandbox(Box<SandboxArgs>),
     #[command(subcommand)]
     Approvals(ApprovalsCommand),

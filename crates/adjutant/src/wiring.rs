@@ -6,6 +6,7 @@ use crate::{
     failure::{Code, Failure, Result},
     settings::{UserSettings, VaultKey},
 };
+use adj_client::Start;
 use adj_domain::{Event, LogId, ModelRef, Run, RunId, SandboxMode, Session, SessionId};
 use adj_engine::{Engine, Parts, Upstream};
 use adj_gateway::{
@@ -26,6 +27,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// The folder of all state: `ADJUTANT_HOME`, or `adjutant` in the XDG state directory.
@@ -146,6 +148,57 @@ pub fn models(args: &ModelArgs, fallbacks: &[ModelRef], folder: &Path) -> Result
     let gateway = settings.local_vendors().fold(gateway, Gateway::free);
     let gateway = user.subscriptions.into_iter().fold(gateway, Gateway::on_quota);
     Ok(Models { gateway, model, recorder })
+}
+
+/// Every vendor that is set up, for those who do not know yet which models they will be asked for.
+#[derive(Debug)]
+pub struct Callable {
+    pub gateway: Gateway,
+    /// The model to take where none is named, if its vendor is set up.
+    pub default: Option<ModelRef>,
+}
+
+/// What can be called from here. Nothing needs to be set up: then nothing can be.
+pub fn callable(folder: &Path) -> Result<Callable> {
+    let arrangements = own_arrangements()?;
+    let user = UserSettings::load()?;
+    let settings = settings(&arrangements)?;
+    let mut providers = settings.providers();
+    let playbook = std::env::var_os("ADJUTANT_PLAYBOOK").filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(path) = playbook.or(user.playbook) {
+        providers.push(("scripted".to_owned(), load_script(&path, folder)?));
+    }
+    let default = model_from_env()?.or(user.model).or_else(|| settings.default_model());
+    let default = default.filter(|model| providers.iter().any(|(vendor, _)| *vendor == model.vendor));
+    let mut gateway = new_gateway(&arrangements, providers)?;
+    for (name, route) in &arrangements.routes {
+        let asked = ModelRef { vendor: ROUTE.to_owned(), name: name.clone() };
+        gateway = gateway.with_failover(&asked, route.clone());
+    }
+    let gateway = settings.local_vendors().fold(gateway, Gateway::free);
+    let gateway = user.subscriptions.into_iter().fold(gateway, Gateway::on_quota);
+    Ok(Callable { gateway, default })
+}
+
+/// The private folder of the state folder's daemon: its seat, its socket, its tokens, its log.
+pub fn daemon_folder(state: &Path) -> PathBuf {
+    state.join("daemon")
+}
+
+/// How the daemon of a state folder is started, with these flags. It takes this process's environment with it.
+pub fn daemon_start(state: &Path, flags: Vec<String>) -> Result<Start> {
+    let words = ["daemon".to_owned(), "--detached".to_owned()].into_iter().chain(flags);
+    let mut environment = vec![("ADJUTANT_HOME".into(), state.as_os_str().to_owned())];
+    // It stands elsewhere.
+    if let Some(playbook) = std::env::var_os("ADJUTANT_PLAYBOOK").filter(|path| !path.is_empty()) {
+        environment.push(("ADJUTANT_PLAYBOOK".into(), std::path::absolute(playbook)?.into_os_string()));
+    }
+    Ok(Start {
+        program: std::env::current_exe()?,
+        arguments: words.map(Into::into).collect(),
+        environment,
+        patience: Duration::from_secs(15),
+    })
 }
 
 /// A gateway to these vendors that knows what the user says of models and accounts.

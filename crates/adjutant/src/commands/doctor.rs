@@ -58,7 +58,7 @@ pub async fn doctor(json: bool) -> Result<ExitCode> {
     DirBuilder::new().recursive(true).mode(0o700).create(&state)?;
     let sandbox = sandbox_rows(Launcher::current_exe()?.survey(&state).await);
     let is_confined = sandbox.iter().all(|row| row.state != State::Missing);
-    let others = [policy_rows(), vec![vault_row(&state), git_row()]].concat();
+    let others = [policy_rows(), vec![vault_row(&state), daemon_row(&state), git_row()]].concat();
     let is_usable = others.iter().all(|row| row.state != State::Missing);
     let rows = [sandbox, others].concat();
     if json {
@@ -156,6 +156,20 @@ fn vault_row(state: &Path) -> Row {
             Row::missing("vault", failure.error.to_string(), "no session starts", &fix)
         }
     }
+}
+
+/// A daemon that does not run is started when it is needed, so that nothing is missing.
+fn daemon_row(state: &Path) -> Row {
+    let place = adj_client::Place::new(wiring::daemon_folder(state));
+    let holder = place.holder();
+    Row::good(
+        "daemon",
+        match holder {
+            Some(holder) => format!("process {}, version {}", holder.pid, holder.version),
+            None if place.is_held() => "running".to_owned(),
+            None => "not running; `adjutant daemon start` starts one".to_owned(),
+        },
+    )
 }
 
 /// The oldest git that merges without a work tree.

@@ -2,6 +2,7 @@
 
 mod approvals;
 pub(crate) mod budget;
+mod daemon;
 mod doctor;
 mod exec;
 mod gateway;
@@ -10,6 +11,7 @@ mod policy;
 mod run;
 mod sandbox;
 mod secret;
+mod token;
 mod trace;
 
 pub use sandbox::NOT_RUN;
@@ -38,6 +40,8 @@ pub fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Budget(command) => on_runtime(budget::budget(command)),
         Command::Policy(command) => policy::policy(command),
         Command::Gateway(args) => on_runtime(async { Ok(gateway::gateway(args).await) }),
+        Command::Daemon(args) => on_runtime(daemon::daemon(args)),
+        Command::Token(command) => token::token(command),
         Command::Sandbox(args) => sandbox::sandbox(*args),
         Command::Secret(command) => secret::secret(command),
         Command::Trace(command) => on_runtime(trace::trace(command)),
@@ -81,6 +85,17 @@ fn work_folder(cd: Option<&Path>) -> Result<PathBuf> {
             .hint("keep what agents must not see elsewhere: ADJUTANT_HOME says where"));
     }
     Ok(path)
+}
+
+/// Lets this process have as many open files as it may: each connection takes some. Returns how many that are.
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit.clone() }) {
+        Ok(()) => limit.maximum,
+        // Where that is not allowed, there are as many as there were.
+        Err(_) => limit.current,
+    }
 }
 
 /// A moment in a list.

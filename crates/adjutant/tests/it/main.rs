@@ -8,6 +8,7 @@ mod approvals;
 mod budgets;
 mod canary;
 mod clients;
+mod daemon;
 mod exec;
 mod gateway;
 mod golden;

@@ -3,7 +3,7 @@
 mod programs;
 
 use self::programs::Door;
-use super::{NOT_RUN, print, work_folder};
+use super::{NOT_RUN, print, raise_open_files, work_folder};
 use crate::{
     cassettes,
     cli::GatewayArgs,
@@ -172,6 +172,7 @@ async fn run(args: &GatewayArgs, door: &Door, folder: &Path, private: &Path) -> 
     let mut signals = Signals::listen()?;
     let ended = match command.spawn() {
         Ok(child) => {
+            // The program has begun by now, with the limits that it was given.
             raise_open_files();
             signals.pass_on(child).await.map(code)
         }
@@ -182,14 +183,6 @@ async fn run(args: &GatewayArgs, door: &Door, folder: &Path, private: &Path) -> 
         let _ = std::fs::remove_dir_all(files);
     }
     Ok(ended.context("cannot wait for the program")?)
-}
-
-/// Each connection takes two files. The program has begun by then, with the limits that it was given.
-fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where that is not allowed, there are as many as there were.
-    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
 }
 
 /// What is sent to us alone is the program's too; what the terminal sends, it got itself.

@@ -4,11 +4,19 @@ use crate::support::World;
 
 #[test]
 fn the_help_of_every_command() {
-    let commands: [&[&str]; 33] = [
+    let commands: [&[&str]; 41] = [
         &[],
         &["run"],
         &["exec"],
         &["gateway"],
+        &["daemon"],
+        &["daemon", "start"],
+        &["daemon", "status"],
+        &["daemon", "stop"],
+        &["token"],
+        &["token", "create"],
+        &["token", "list"],
+        &["token", "revoke"],
         &["sandbox"],
         &["sandbox", "explain"],
         &["trace"],
@@ -65,6 +73,8 @@ fn no_command_is_forgotten() {
             "run",
             "exec",
             "gateway",
+            "daemon",
+            "token",
             "sandbox",
             "approvals",
             "budget",
@@ -79,6 +89,8 @@ fn no_command_is_forgotten() {
     );
     assert_eq!(listed(&["approvals", "--help"]), ["list", "show", "allow", "deny", "grants", "revoke", "help"]);
     assert_eq!(listed(&["budget", "--help"]), ["show", "set", "lift", "help"]);
+    assert_eq!(listed(&["daemon", "--help"]), ["start", "status", "stop", "help"]);
+    assert_eq!(listed(&["token", "--help"]), ["create", "list", "revoke", "help"]);
     assert_eq!(listed(&["policy", "--help"]), ["show", "check", "explain", "test", "help"]);
     assert_eq!(listed(&["secret", "--help"]), ["set", "list", "show", "remove", "help"]);
     assert_eq!(listed(&["trace", "--help"]), ["list", "show", "export", "verify", "help"]);

@@ -2,6 +2,7 @@
 //!
 //! Start at [`stable`]: what differs from run to run is replaced, and the layout stays.
 
+mod daemons;
 mod errors;
 mod help;
 mod models;
@@ -69,6 +70,11 @@ fn stable(world: &World, text: &str) -> String {
         (r"\b20\d\d-\d\d-\d\d \d\d:\d\dZ", "2000-01-01 00:00Z"),
         (r"\b20\d\d-\d\d-\d\dT[0-9:.]+Z", "2000-01-01T00:00:00Z"),
         (r"\bkill \d+", "kill PID"),
+        (r"\badj_[0-9a-f]{64}\b", "adj_TEXT"),
+        (r"\btok_[0-9a-f]{16}\b", "tok_ID"),
+        (r"(?m)^process   \d+,", "process   PID,"),
+        (r"(?m)^load      .*$", "load      LOAD"),
+        (r#""(pid|connections|requests)":\d+"#, "\"$1\":0"),
         (r"(?m)^ *\+\d+\.\d{3}", "    +0.000"),
         (r#"("\w+_ms"): ?\d+"#, "$1:0"),
         (r"about [\d,]+ tokens", "about N tokens"),
