@@ -59,7 +59,12 @@ impl Client {
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(BETWEEN);
             match client.clone().with_patience(left).get("/healthz").await {
-                Ok(_) => return Ok(client),
+                Ok(_) => {
+                    if let Some(ours) = &mut started {
+                        ours.give_way(place).await;
+                    }
+                    return Ok(client);
+                }
                 // One that begins, or ends.
                 Err(ClientError::NoDaemon { .. } | ClientError::Broken { .. }) => {}
                 Err(ClientError::Silent { .. }) => {
@@ -110,6 +115,15 @@ impl Started {
         // It keeps no folder of ours in use.
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone()?);
         Ok(Self { child: command.spawn()?, log, from })
+    }
+
+    /// Ends ours where another was faster. Left alone it would do so itself, or become the daemon after that one has gone.
+    async fn give_way(&mut self, place: &Place) {
+        let is_other = |pid| place.holder().is_some_and(|holder| holder.pid != pid);
+        if self.child.id().is_some_and(is_other) {
+            // One that has just ended needs none.
+            let _ = self.child.kill().await;
+        }
     }
 
     /// The end of what it said.

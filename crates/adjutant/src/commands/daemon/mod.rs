@@ -86,6 +86,7 @@ async fn stop(state: &Path, place: &Place) -> Result<()> {
     if !place.is_held() {
         return print(&format!("No daemon runs for {}\n", state.display()));
     }
+    let holder = place.holder();
     let client = Client::new(place).with_patience(PATIENCE);
     let told = match client.post("/admin/stop", &json!({})).await {
         Ok(told) => Some(Told::read(&told)?),
@@ -95,13 +96,14 @@ async fn stop(state: &Path, place: &Place) -> Result<()> {
     };
     let patience = told.as_ref().map_or(Duration::ZERO, |told| Duration::from_secs(told.grace_seconds)) + GONE;
     let deadline = Instant::now() + patience;
-    while place.is_held() {
+    // Somebody may have started the next one by then.
+    let is_there = || place.is_held() && (holder.is_none() || place.holder() == holder);
+    while is_there() {
         if Instant::now() >= deadline {
             let failure =
                 Failure::new(Code::WorkFailed, format!("the daemon is not gone after {} s", patience.as_secs()));
-            let kill = |holder: adj_client::Holder| format!("`kill -9 {}` ends it at once", holder.pid);
-            return Err(match place.holder() {
-                Some(holder) => failure.hint(kill(holder)),
+            return Err(match holder {
+                Some(holder) => failure.hint(format!("`kill -9 {}` ends it at once", holder.pid)),
                 None => failure,
             });
         }
