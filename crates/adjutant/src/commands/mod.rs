@@ -91,7 +91,7 @@ fn work_folder(cd: Option<&Path>) -> Result<PathBuf> {
 fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit.clone() }) {
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         Ok(()) => limit.maximum,
         // Where that is not allowed, there are as many as there were.
         Err(_) => limit.current,
