@@ -1,12 +1,12 @@
 //! The daemon about itself: whether it is well, what it does, its end.
 
 use crate::{
-    error::ApiError,
     reply::Reply,
     route::{Access, Call, Routes},
     seat::Holder,
     server::Gauges,
 };
+use adj_wire::ApiError;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -1,9 +1,7 @@
 //! Bodies of requests: read whole within bounds, and looked at once before anybody parses them.
 
-use crate::{
-    error::{ApiError, ErrorKind},
-    server::Bounds,
-};
+use crate::server::Bounds;
+use adj_wire::{ApiError, ErrorKind};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};

@@ -3,10 +3,8 @@
 //! A page that somebody visits can make the browser send requests to this machine. It cannot choose their `Host` and `Origin`, so
 //! these tell; and since nothing here is known by a cookie, a browser has nothing to give away.
 
-use crate::{
-    error::{ApiError, ErrorKind},
-    token::{Checked, Scope, Tokens},
-};
+use crate::token::{Checked, Scope, Tokens};
+use adj_wire::{ApiError, ErrorKind};
 use hyper::{
     header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN},
     http::{request::Parts, uri::Authority},

@@ -13,8 +13,6 @@ mod gate;
 mod reply;
 mod route;
 
-mod error;
-
 pub mod listen;
 mod seat;
 mod token;
@@ -22,7 +20,6 @@ mod token;
 pub mod admin;
 pub mod models;
 
-pub use error::{ApiError, ErrorKind};
 pub use gate::{Caller, Who};
 pub use reply::Reply;
 pub use route::{Access, Call, Routes};

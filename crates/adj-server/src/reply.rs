@@ -1,6 +1,6 @@
 //! What a handler answers, and how it becomes a response.
 
-use crate::error::ApiError;
+use adj_wire::ApiError;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};

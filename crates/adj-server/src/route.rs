@@ -1,11 +1,7 @@
 //! Which function answers which path, and what it is told.
 
-use crate::{
-    error::{ApiError, ErrorKind},
-    gate::Caller,
-    reply::Reply,
-    token::Scope,
-};
+use crate::{gate::Caller, reply::Reply, token::Scope};
+use adj_wire::{ApiError, ErrorKind, Query, unsupported::unsupported};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::{HeaderMap, Method};
@@ -48,9 +44,7 @@ pub struct Call {
     pub caller: Option<Caller>,
     /// The parts of the path that the pattern names.
     pub params: BTreeMap<&'static str, String>,
-    /// The query in its order, decoded.
-    pub query: Vec<(String, String)>,
-    /// The query as it came.
+    /// What follows the question mark, as it came.
     pub raw_query: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -62,6 +56,10 @@ impl Call {
     /// A part of the path, by the name that the pattern gives it.
     pub fn param(&self, name: &str) -> &str {
         self.params.get(name).map(String::as_str).expect("a handler asks for what its pattern names")
+    }
+
+    pub fn query(&self) -> Result<Query, ApiError> {
+        Ok(Query::parse(&self.raw_query)?)
     }
 
     /// The body as a document. Clients name JSON as its type also where there is none: that is an empty object.
@@ -220,14 +218,6 @@ fn fit(pattern: &[Part], path: &str) -> Option<BTreeMap<&'static str, String>> {
     rest.is_none().then_some(params)
 }
 
-/// The pairs of a query, decoded.
-pub(crate) fn query(text: &str) -> Vec<(String, String)> {
-    let parts = text.split('&').filter(|part| !part.is_empty());
-    let pairs = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
-    let plain = |text: &str| decoded(&text.replace('+', " "));
-    pairs.map(|(name, value)| (plain(name), plain(value))).collect()
-}
-
 /// Reads `%2F` and its like; what is none stays as it is.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -251,8 +241,9 @@ fn decoded(text: &str) -> String {
 
 /// What is answered where there is nothing.
 pub(crate) fn nothing(method: &Method, path: &str) -> ApiError {
-    let path = &path[..path.floor_char_boundary(200)];
-    ApiError::new(ErrorKind::NotFound, format!("there is nothing at {method} {path}"))
+    let shown = &path[..path.floor_char_boundary(200)];
+    unsupported(path)
+        .unwrap_or_else(|| ApiError::new(ErrorKind::NotFound, format!("there is nothing at {method} {shown}")))
 }
 
 pub(crate) fn wrong_method(method: &Method, path: &str, offered: &[&Method]) -> ApiError {
@@ -296,12 +287,5 @@ mod tests {
             assert_eq!(found(Method::GET, path), expected, "{path}");
         }
         assert_eq!(found(Method::POST, "/v1/agents/own"), "[GET]");
-    }
-
-    #[test]
-    fn queries_are_read_as_clients_write_them() {
-        let expected = [("types[]", "a b"), ("types[]", "c+d"), ("x", ""), ("é", "100%")];
-        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(query("types%5B%5D=a+b&types[]=c%2Bd&&x&%C3%A9=100%"), expected);
     }
 }

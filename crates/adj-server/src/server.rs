@@ -3,13 +3,13 @@
 use crate::{
     body::{self, Room},
     connection::Patient,
-    error::{ApiError, ErrorKind},
     gate::{self, Caller, Way},
     listen::Door,
     reply::{Body, Reply},
     route::{self, Access, Call, Found, Handler, Routes},
     token::Tokens,
 };
+use adj_wire::{ApiError, ErrorKind};
 use futures_util::FutureExt;
 use hyper::{
     Request, Response,
@@ -276,7 +276,6 @@ impl Inner {
             request_id: request_id.to_owned(),
             caller: caller.clone(),
             params,
-            query: route::query(head.uri.query().unwrap_or_default()),
             raw_query: head.uri.query().unwrap_or_default().to_owned(),
             headers: head.headers.clone(),
             body: held.bytes.clone(),

@@ -72,21 +72,24 @@ impl ModelsQuery {
     }
 
     /// The page of `models`, which are all there are, and whether there are more behind it.
-    pub fn select<'a>(&self, models: &'a [ModelInfo]) -> (&'a [ModelInfo], bool) {
+    pub fn select<'a>(&self, models: &'a [ModelInfo]) -> Result<(&'a [ModelInfo], bool), Invalid> {
         if !self.lifecycles.is_empty() && !self.lifecycles.contains(&Lifecycle::Active) {
-            return (&[], false);
+            return Ok((&[], false));
         }
-        let place = |id: &str| models.iter().position(|model| model.id == id);
+        let place = |name: &str, id: &str| {
+            let place = models.iter().position(|model| model.id == id);
+            place.ok_or_else(|| Invalid::new(name, "names no model of this list"))
+        };
         if let Some(before) = self.before_id.as_deref() {
-            let end = place(before).unwrap_or(0);
+            let end = place("before_id", before)?;
             let start = end.saturating_sub(self.limit);
-            return (&models[start..end], start > 0);
+            return Ok((&models[start..end], start > 0));
         }
         let start = match self.after_id.as_deref() {
             None => 0,
-            Some(after) => place(after).map_or(models.len(), |place| place + 1),
+            Some(after) => place("after_id", after)? + 1,
         };
         let end = models.len().min(start.saturating_add(self.limit));
-        (&models[start..end], end < models.len())
+        Ok((&models[start..end], end < models.len()))
     }
 }

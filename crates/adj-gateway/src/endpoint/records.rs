@@ -28,8 +28,8 @@ pub(super) fn without(wire: Wire, body: &[u8], whose: Whose) -> Option<(Bytes, u
     let mut taken = Taken { whose, count: 0 };
     match wire {
         Wire::Responses => taken.blocks(body.get_mut("input")),
-        Wire::Messages => taken.from_each(body.get_mut("messages"), "content"),
-        Wire::Gemini => taken.from_each(body.get_mut("contents"), "parts"),
+        Wire::Messages => taken.within_each(body.get_mut("messages"), "content"),
+        Wire::Gemini => taken.within_each(body.get_mut("contents"), "parts"),
         Wire::Chat => {
             for message in body.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
                 taken.blocks(message.get_mut("reasoning_details"));
@@ -65,7 +65,7 @@ struct Taken {
 
 impl Taken {
     /// Nobody takes a message of which nothing is left.
-    fn from_each(&mut self, messages: Option<&mut Value>, inner: &str) {
+    fn within_each(&mut self, messages: Option<&mut Value>, inner: &str) {
         let Some(messages) = messages.and_then(Value::as_array_mut) else { return };
         messages.retain_mut(|message| {
             let before = self.count;

@@ -12,11 +12,12 @@ use adj_domain::{Secret, Timestamp};
 use adj_gateway::{CancellationToken, Gateway, RetryPolicy};
 use adj_providers::{Playbook, Scripted};
 use adj_server::{
-    Access, ApiError, Bounds, Call, Gauges, Holder, NewToken, Parts, Reply, Scope, Seat, Server, TokenFile, Tokens,
+    Access, Bounds, Call, Gauges, Holder, NewToken, Parts, Reply, Scope, Seat, Server, TokenFile, Tokens,
     admin::{self, Admin},
     listen::{self, Door, PlainHttp, UnixDoor},
     models as served,
 };
+use adj_wire::ApiError;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
