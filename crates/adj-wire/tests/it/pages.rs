@@ -138,15 +138,19 @@ fn models_are_paged_by_their_names() {
         ("limit=2&after_id=d", "e", false),
         ("limit=2&before_id=d", "bc", true),
         ("limit=2&before_id=b", "a", false),
-        ("after_id=z", "", false),
         ("lifecycle[]=retired", "", false),
         ("lifecycle[]=retired&lifecycle[]=active", "abcde", false),
     ];
     for (raw, expected, more) in cases {
         let query = ModelsQuery::read(&Query::parse(raw).unwrap()).unwrap();
-        let (page, has_more) = query.select(&models);
+        let (page, has_more) = query.select(&models).unwrap();
         let ids: String = page.iter().map(|model| model.id.as_str()).collect();
         assert_eq!((ids.as_str(), has_more), (expected, more), "{raw}");
+    }
+    for raw in ["after_id=z", "before_id=z"] {
+        let query = ModelsQuery::read(&Query::parse(raw).unwrap()).unwrap();
+        let refusal = query.select(&models).unwrap_err().to_string();
+        assert!(refusal.contains("names no model of this list"), "{raw}: {refusal}");
     }
     insta::assert_snapshot!(models[0].answer());
 }
