@@ -3,7 +3,7 @@
 //! Must not know: how a decision is made, terminals, or how a daemon is started.
 //! Start at [`Server`], which serves [`Routes`] behind a [`listen::Door`]. What a request goes through, in this order: its host and
 //! origin and its caller (`gate`), its route, its body, its handler. Whoever adds a route writes a function from a [`Call`] to a
-//! [`Reply`] or an [`ApiError`]; [`models`] is an example.
+//! [`Reply`] or an [`ApiError`](adj_wire::ApiError); [`models`] is an example.
 
 mod server;
 
